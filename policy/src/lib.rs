@@ -1,1 +1,40 @@
-//! To be written.
+//! What a rollout does next: a pure state machine.
+//!
+//! ```text
+//!            Event, now                 Command
+//!   world ---------------> Rollout ---------------> world
+//!                             |
+//!                             +--> deadline: tell it Event::Tick then
+//! ```
+//!
+//! [`Rollout::handle`] takes facts, [`Rollout::poll`] hands out commands until it is empty, [`Rollout::deadline`] says when it wants to be
+//! told the time. Nothing else crosses. There is no clock, thread, file, network or randomness in this crate, so the simulator and the
+//! executor run the same rollout. Units: [`Time`] and [`Span`] in nanoseconds, rates in requests a second, figures in seconds.
+
+mod command;
+mod event;
+mod ids;
+mod journal;
+mod plan;
+mod plan_error;
+mod rollout;
+mod status;
+mod strategy;
+mod time;
+
+pub use command::{Action, Command};
+pub use event::{Event, EventError, Figure, Observed, Operator, Reply};
+pub use ids::{CommandId, ReplicaId, VersionRef};
+pub use journal::{Entry, Record};
+pub use plan::{
+    Approve, AtDeadline, CapacityRow, DrainSpec, ExpectedPhases, GateSpec, Guard, GuardAction, Limits,
+    OnFailure, Plan, ReplicaSpec, RolloutSpec, SCHEMA, Slo, StepLimits, Then, VersionSpec, Window,
+};
+pub use plan_error::PlanError;
+pub use rollout::Rollout;
+pub use status::{
+    Exception, FinalReport, HoldReason, MoveResult, Note, Outcome, Phase, ReplicaState, ReplicaStatus,
+    Source, Status,
+};
+pub use strategy::{Step, StrategySpec};
+pub use time::{Span, Time, TimeError, human, human_opt, human_time};
