@@ -1,1 +1,35 @@
-//! To be written.
+//! What a user writes, and the traffic it stands for.
+//!
+//! ```text
+//! scenario.toml --parse, overrides, validate--> Scenario --+--> fleet, versions, router, clients, SLO, rollout
+//!                                                          +--> traffic: trace file --import--> Arrival, Arrival, ...
+//!                                                                        generator --draw----> Arrival, Arrival, ...
+//! ```
+//!
+//! Nothing here runs a simulation. Units: durations are [`HumanDuration`] (nanoseconds inside), arrival times are
+//! picoseconds since the start of the trace, engine coefficients are milliseconds and microseconds as named.
+
+pub mod clients;
+mod document;
+pub mod engine_profile;
+pub mod error;
+pub mod fleet;
+pub mod random;
+pub mod rollout;
+pub mod scenario;
+pub mod time;
+pub mod traffic;
+pub mod version;
+
+pub use clients::{Clients, Retries, Router, RouterPolicy, Slo};
+pub use engine_profile::{EngineProfile, FrontEnd, KvReservation, Scheduling, StepForm};
+pub use error::{Diagnostic, ScenarioError, TraceError};
+pub use fleet::{Fleet, Replica};
+pub use random::Keyed;
+pub use rollout::{Approval, AtDeadline, Extend, Gate, Guard, OnFailure, Probe, Rollout, StartTime};
+pub use scenario::{Scenario, scenario_json_schema};
+pub use time::{HumanDuration, WallTime};
+pub use traffic::{
+    Arrival, Arrivals, Format, Generate, ImportReport, Lognormal, SharedTrace, Traffic, TrafficSpec,
+};
+pub use version::{Delay, Version};

@@ -1,0 +1,124 @@
+//! Those who send requests, what spreads them over the replicas, and what they were promised.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::time::HumanDuration;
+
+/// The load balancer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Router {
+    /// How it picks a replica.
+    pub policy: RouterPolicy,
+    /// Worker processes that each keep their own counts; only for `nginx-least-conn`.
+    pub workers: u32,
+    /// True when the upstream has a shared `zone`, so that all workers see the same counts; only for
+    /// `nginx-least-conn`.
+    pub zone: bool,
+    /// The longest silence between two reads from a replica before the balancer gives up on the request (nginx:
+    /// `proxy_read_timeout`). Absent: it waits for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_timeout: Option<HumanDuration>,
+}
+
+impl Default for Router {
+    fn default() -> Self {
+        Self { policy: RouterPolicy::LeastConnections, workers: 4, zone: false, read_timeout: None }
+    }
+}
+
+/// How the balancer picks a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RouterPolicy {
+    /// Each in turn.
+    RoundRobin,
+    /// The fewest in flight, known exactly (HAProxy's `leastconn`).
+    LeastConnections,
+    /// nginx's `least_conn`: counts per worker process unless `zone` is set, and fresh ones after a reload.
+    NginxLeastConn,
+    /// The less loaded of two picked at random.
+    RandomTwoChoices,
+}
+
+/// How the senders of requests behave. Arrivals are open loop: they come when the traffic says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Clients {
+    /// A client gives up this long after an attempt was sent.
+    pub timeout: HumanDuration,
+    /// What a client does after a failed attempt.
+    pub retries: Retries,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self { timeout: HumanDuration::from_secs(300), retries: Retries::default() }
+    }
+}
+
+/// Retries with exponential back-off. The defaults are those of OpenAI's Python client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retries {
+    /// Attempts after the first one.
+    pub max: u32,
+    /// Wait before the first retry.
+    pub backoff: HumanDuration,
+    /// Each further wait is so many times longer.
+    pub multiplier: f64,
+    /// No wait is longer.
+    pub max_backoff: HumanDuration,
+    /// Each wait is shortened by up to this share of itself, at random.
+    pub jitter: f64,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            max: 2,
+            backoff: HumanDuration::from_millis(500),
+            multiplier: 2.0,
+            max_backoff: HumanDuration::from_secs(8),
+            jitter: 0.25,
+        }
+    }
+}
+
+impl Retries {
+    /// The wait before retry number `retry` (from 0), `uniform` being a draw from [0, 1).
+    #[must_use]
+    pub fn wait(&self, retry: u32, uniform: f64) -> HumanDuration {
+        let longest = self.max_backoff.as_secs_f64();
+        let exponent = i32::try_from(retry).unwrap_or(i32::MAX);
+        let full = (self.backoff.as_secs_f64() * self.multiplier.powi(exponent)).min(longest);
+        HumanDuration::from_secs_f64(full * (1.0 - self.jitter * uniform)).unwrap_or(self.max_backoff)
+    }
+}
+
+/// The service level: bounds, and the share of logical requests that must meet all of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Slo {
+    /// Time to first token.
+    pub ttft: HumanDuration,
+    /// Mean time per output token after the first.
+    pub tpot: HumanDuration,
+    /// Whole request, end to end. Absent: no bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub e2e: Option<HumanDuration>,
+    /// The share of requests that must meet every bound; a failed or cut request meets none.
+    pub share: f64,
+}
+
+impl Default for Slo {
+    fn default() -> Self {
+        Self {
+            ttft: HumanDuration::from_secs(2),
+            tpot: HumanDuration::from_millis(100),
+            e2e: None,
+            share: 0.99,
+        }
+    }
+}

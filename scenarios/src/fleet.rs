@@ -1,0 +1,123 @@
+//! The chassis: which replicas there are and which GPUs each holds.
+
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The replicas of one chassis.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fleet {
+    /// How many replicas (named `replica-0`, `replica-1`, ... on consecutive GPUs), or a list of them.
+    pub replicas: Replicas,
+    /// GPUs that one replica spans. The engine profile must be that of such a group.
+    #[serde(default = "one")]
+    pub tensor_parallel: u32,
+}
+
+/// One engine process and its GPUs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Replica {
+    /// How reports and `rollout.order` call it.
+    pub name: String,
+    /// GPU indices; as many as `fleet.tensor_parallel`. Absent: the next free ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<u32>,
+}
+
+/// A count, or the replicas one by one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Replicas {
+    /// So many replicas, alike.
+    Count(u32),
+    /// Each replica by name.
+    Listed(Vec<Replica>),
+}
+
+const fn one() -> u32 {
+    1
+}
+
+impl Fleet {
+    /// How many replicas there are.
+    #[must_use]
+    pub fn replica_count(&self) -> usize {
+        match &self.replicas {
+            Replicas::Count(count) => *count as usize,
+            Replicas::Listed(list) => list.len(),
+        }
+    }
+
+    /// Every replica with its name and GPUs, in order; gaps that the file leaves are filled.
+    #[must_use]
+    pub fn replica_list(&self) -> Vec<Replica> {
+        let mut replicas = match &self.replicas {
+            Replicas::Count(count) => {
+                (0..*count).map(|index| Replica { name: format!("replica-{index}"), gpus: vec![] }).collect()
+            }
+            Replicas::Listed(list) => list.clone(),
+        };
+        let taken: Vec<u32> = replicas.iter().flat_map(|replica| replica.gpus.clone()).collect();
+        let mut free = (0..).filter(|gpu| !taken.contains(gpu));
+        for replica in &mut replicas {
+            if replica.gpus.is_empty() {
+                replica.gpus = free.by_ref().take(self.tensor_parallel as usize).collect();
+            }
+        }
+        replicas
+    }
+}
+
+impl<'de> Deserialize<'de> for Replicas {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ReplicasVisitor)
+    }
+}
+
+struct ReplicasVisitor;
+
+impl<'de> Visitor<'de> for ReplicasVisitor {
+    type Value = Replicas;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a number of replicas such as 4, or a list of [[fleet.replicas]] tables")
+    }
+
+    fn visit_i64<E: de::Error>(self, count: i64) -> Result<Replicas, E> {
+        u32::try_from(count)
+            .map(Replicas::Count)
+            .map_err(|_| E::invalid_value(de::Unexpected::Signed(count), &self))
+    }
+
+    fn visit_u64<E: de::Error>(self, count: u64) -> Result<Replicas, E> {
+        u32::try_from(count)
+            .map(Replicas::Count)
+            .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(count), &self))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Replicas, A::Error> {
+        let mut list = Vec::new();
+        while let Some(replica) = items.next_element()? {
+            list.push(replica);
+        }
+        Ok(Replicas::Listed(list))
+    }
+}
+
+impl JsonSchema for Replicas {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Replicas".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let replica = generator.subschema_for::<Replica>();
+        json_schema!({
+            "description": "How many replicas, or a list of them.",
+            "anyOf": [{ "type": "integer", "minimum": 1 }, { "type": "array", "items": replica, "minItems": 1 }]
+        })
+    }
+}

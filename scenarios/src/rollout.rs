@@ -1,0 +1,278 @@
+//! The rolling upgrade: when it starts, how many replicas at once, what is waited for and for how long.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::time::{HumanDuration, WallTime};
+
+/// The rollout's parameters. All have defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rollout {
+    /// When it begins: a duration after the start of the traffic (`"15m"`), or a time (`"2026-01-05T03:00:00Z"`).
+    pub start: StartTime,
+    /// How long after `start` a move may still be under way; a move that would not fit is not begun. Absent: no end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<HumanDuration>,
+    /// Replicas that may be out of service at once.
+    pub max_unavailable: u32,
+    /// Replica names in the order of their moves; those not named follow as listed in the fleet.
+    pub order: Vec<String>,
+    /// Wait after a replica is back in service, before the next move.
+    pub soak: HumanDuration,
+    /// How long a draining replica may finish what it has.
+    pub drain_timeout: HumanDuration,
+    /// What happens at the drain deadline to requests still in flight.
+    pub at_deadline: AtDeadline,
+    /// How often in-flight requests are looked at while draining.
+    pub in_flight_poll: HumanDuration,
+    /// How many looks in a row must see zero in flight before a replica counts as drained.
+    pub zero_sightings: u32,
+    /// From the stop signal to the kill signal.
+    pub stop_timeout: HumanDuration,
+    /// How long a stopped engine's GPU memory may stay held before the replica is parked.
+    pub gpu_release_timeout: HumanDuration,
+    /// How often a replica may be started anew before it is given up.
+    pub start_attempts: u32,
+    /// Waiting for a started engine to be healthy: `interval` between looks; `timeout` for one start.
+    pub health: Probe,
+    /// The smoke prompt that must be answered well.
+    pub smoke: Probe,
+    /// The warm-up prompts.
+    pub warm_up: Probe,
+    /// The check before each move that the others can carry the load.
+    pub gate: Gate,
+    /// The check while a move is under way.
+    pub guard: Guard,
+    /// What a new version that is unhealthy, failing or wrong leads to.
+    pub on_failure: OnFailure,
+    /// Where a person must say yes.
+    pub approval: Approval,
+    /// How long that person takes, in a simulation.
+    pub approval_delay: HumanDuration,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        let seconds = HumanDuration::from_secs;
+        Self {
+            start: StartTime::After(seconds(15 * 60)),
+            window: None,
+            max_unavailable: 1,
+            order: vec![],
+            soak: seconds(60),
+            drain_timeout: seconds(120),
+            at_deadline: AtDeadline::Cut,
+            in_flight_poll: seconds(1),
+            zero_sightings: 2,
+            stop_timeout: seconds(30),
+            gpu_release_timeout: seconds(60),
+            start_attempts: 2,
+            // vLLM needs 30 to 280 s to start; ten minutes are for the slow disk.
+            health: Probe { interval: seconds(2), timeout: seconds(600), attempts: 1 },
+            smoke: Probe { interval: seconds(5), timeout: seconds(30), attempts: 3 },
+            warm_up: Probe { interval: seconds(5), timeout: seconds(120), attempts: 2 },
+            gate: Gate::default(),
+            guard: Guard::default(),
+            on_failure: OnFailure::Rollback,
+            approval: Approval::None,
+            approval_delay: HumanDuration::ZERO,
+        }
+    }
+}
+
+/// When the rollout begins: `"15m"` after the start of the traffic, or at an RFC 3339 time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartTime {
+    /// So long after the start of the traffic.
+    After(HumanDuration),
+    /// At this time; the traffic must have a calendar.
+    At(WallTime),
+}
+
+/// What happens at the drain deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AtDeadline {
+    /// Requests still in flight are cut: clients see an error.
+    Cut,
+    /// The replica is put back into service and the rollout ends.
+    Abort,
+    /// Wait longer, up to a hard limit, then one of the above.
+    Extend(Extend),
+}
+
+/// A longer drain: `{ extend = { to = "300s", then = "cut" } }`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Extend {
+    /// The hard limit, counted from the start of the drain.
+    pub to: HumanDuration,
+    /// What happens then.
+    #[serde(default)]
+    pub then: AtHardLimit,
+}
+
+/// What happens when even the extended drain is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AtHardLimit {
+    /// Cut what is left.
+    #[default]
+    Cut,
+    /// Put the replica back into service and end the rollout.
+    Abort,
+}
+
+/// A repeated check with bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// Between two tries.
+    #[serde(default = "default_interval")]
+    pub interval: HumanDuration,
+    /// The longest that one try (for health: the whole wait after one start) may take.
+    pub timeout: HumanDuration,
+    /// How many tries.
+    #[serde(default = "one_attempt")]
+    pub attempts: u32,
+}
+
+const fn default_interval() -> HumanDuration {
+    HumanDuration::from_secs(2)
+}
+const fn one_attempt() -> u32 {
+    1
+}
+
+/// The capacity gate. Off unless a capacity is known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gate {
+    /// Requests a second one replica carries within the service level. Absent: the gate lets every move pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity_per_replica: Option<f64>,
+    /// The share of capacity that must stay free after a replica is taken out.
+    pub margin: f64,
+    /// How often the gate looks again while it is closed.
+    pub poll: HumanDuration,
+    /// How long it may stay closed before the rollout holds for a person.
+    pub give_up: HumanDuration,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            capacity_per_replica: None,
+            margin: 0.1,
+            poll: HumanDuration::from_secs(10),
+            give_up: HumanDuration::from_secs(3600),
+        }
+    }
+}
+
+/// The guard while a move is under way. Off unless a bound is given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Guard {
+    /// The share of failed attempts over `over` that ends the rollout. Absent: no guard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_error_share: Option<f64>,
+    /// The sliding time it is taken over.
+    pub over: HumanDuration,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self { max_error_share: None, over: HumanDuration::from_secs(60) }
+    }
+}
+
+/// What a failing new version leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Every moved replica goes back to the old version.
+    Rollback,
+    /// The rollout waits for a person.
+    Hold,
+}
+
+/// Where a person must say yes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Approval {
+    /// Nowhere.
+    None,
+    /// After the first replica has moved.
+    AfterFirst,
+    /// Before each move.
+    EachMove,
+}
+
+mod start_time {
+    use std::fmt;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+    use serde::de::{self, Visitor};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::StartTime;
+    use crate::time::HumanDuration;
+
+    impl Serialize for StartTime {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self {
+                Self::After(offset) => offset.serialize(serializer),
+                Self::At(time) => time.serialize(serializer),
+            }
+        }
+    }
+
+    impl<'de> Deserialize<'de> for StartTime {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(StartTimeVisitor)
+        }
+    }
+
+    struct StartTimeVisitor;
+
+    impl Visitor<'_> for StartTimeVisitor {
+        type Value = StartTime;
+
+        fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+            out.write_str("a duration after the start of the traffic such as \"15m\", or a time such as \"2026-01-05T03:00:00Z\"")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<StartTime, E> {
+            if let Ok(offset) = text.parse() {
+                return Ok(StartTime::After(offset));
+            }
+            text.parse().map(StartTime::At).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+        }
+
+        fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<StartTime, E> {
+            HumanDuration::from_secs_f64(seconds)
+                .map(StartTime::After)
+                .ok_or_else(|| E::invalid_value(de::Unexpected::Float(seconds), &self))
+        }
+
+        #[expect(clippy::cast_precision_loss)]
+        fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<StartTime, E> {
+            self.visit_f64(seconds as f64)
+        }
+    }
+
+    impl JsonSchema for StartTime {
+        fn schema_name() -> std::borrow::Cow<'static, str> {
+            "StartTime".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "description": "A duration after the start of the traffic (\"15m\"), or an RFC 3339 time.",
+                "anyOf": [{ "type": "string" }, { "type": "number", "minimum": 0 }]
+            })
+        }
+    }
+}

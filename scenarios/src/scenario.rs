@@ -1,0 +1,103 @@
+//! The scenario: everything one simulated rollout depends on.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::clients::{Clients, Router, Slo};
+use crate::engine_profile::EngineProfile;
+use crate::error::ScenarioError;
+use crate::fleet::Fleet;
+use crate::rollout::Rollout;
+use crate::traffic::TrafficSpec;
+use crate::version::Version;
+
+/// One scenario file: a fleet, two versions, traffic, and how the rollout is to go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// How reports call it. Default: the file's name.
+    #[serde(default)]
+    pub name: String,
+    /// All randomness comes from it.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// The replicas.
+    pub fleet: Fleet,
+    /// What they serve before the rollout.
+    pub from: Version,
+    /// What they serve after it. Keys left out are those of `from`.
+    pub to: Version,
+    /// The load balancer.
+    #[serde(default)]
+    pub router: Router,
+    /// The senders of requests.
+    #[serde(default)]
+    pub clients: Clients,
+    /// The requests.
+    pub traffic: TrafficSpec,
+    /// What was promised.
+    #[serde(default)]
+    pub slo: Slo,
+    /// The rolling upgrade.
+    #[serde(default)]
+    pub rollout: Rollout,
+    /// Engine profiles of this file, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub engines: BTreeMap<String, EngineProfile>,
+}
+
+const fn one() -> u64 {
+    1
+}
+
+impl Scenario {
+    /// Reads and checks a scenario file.
+    ///
+    /// # Errors
+    /// When it can't be read or is wrong; the error names line, column and remedy.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ScenarioError> {
+        Self::load_with(path, &[] as &[&str])
+    }
+
+    /// Reads a scenario file, applies overrides (`key.path=value`) and checks the result.
+    ///
+    /// # Errors
+    /// When it can't be read, or it or an override is wrong.
+    pub fn load_with(path: impl AsRef<Path>, overrides: &[impl AsRef<str>]) -> Result<Self, ScenarioError> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ScenarioError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse_with(&text, &path.display().to_string(), overrides)
+    }
+
+    /// Checks a scenario given as text; `name` stands for the file in messages.
+    ///
+    /// # Errors
+    /// When the text is wrong.
+    pub fn parse(text: &str, name: &str) -> Result<Self, ScenarioError> {
+        Self::parse_with(text, name, &[] as &[&str])
+    }
+
+    /// Checks a scenario given as text, with overrides (`key.path=value`).
+    ///
+    /// # Errors
+    /// When the text or an override is wrong.
+    pub fn parse_with(text: &str, name: &str, overrides: &[impl AsRef<str>]) -> Result<Self, ScenarioError> {
+        crate::document::read(text, name, overrides)
+    }
+
+    /// The resolved scenario: every default spelt out, engine profiles in place of their names.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a scenario has string keys and finite depth")
+    }
+}
+
+/// The JSON Schema of the scenario file, descriptions included.
+#[must_use]
+pub fn scenario_json_schema() -> serde_json::Value {
+    schemars::schema_for!(Scenario).to_value()
+}

@@ -1,0 +1,194 @@
+//! A version: what a replica serves, and how long it takes to stop and start.
+
+use std::fmt;
+
+use rand::RngExt;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::engine_profile::EngineProfile;
+use crate::time::HumanDuration;
+
+/// What a replica serves before (`[from]`) or after (`[to]`) the rollout. Keys that `[to]` leaves out are those of
+/// `[from]`, except the name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Version {
+    /// How reports call it. Default `old` in `[from]`, `new` in `[to]`.
+    #[serde(default)]
+    pub name: String,
+    /// The engine: the name of a built-in profile or of an `[engines.NAME]` table, or the profile itself.
+    /// `{ base = "NAME", ... }` takes a named profile and changes the keys given.
+    #[schemars(schema_with = "engine_schema")]
+    pub engine: EngineProfile,
+    /// Output tokens of every request are multiplied by this: a more verbose model is above 1.
+    #[serde(default = "one")]
+    pub output_length_factor: f64,
+    /// Every coefficient of the engine's step time is multiplied by this: 1.2 is 20 % slower.
+    #[serde(default = "one")]
+    pub step_time_factor: f64,
+    /// From the stop signal to an idle engine to its last process gone.
+    #[serde(default = "default_stop")]
+    pub stop: Delay,
+    /// From the last process gone to its GPU memory free.
+    #[serde(default = "default_gpu_release")]
+    pub gpu_release: Delay,
+    /// From process start to the first good health answer: imports, weights, compile, graph capture. The default
+    /// (60 s, p95 90 s) is between vLLM 0.10 on a 13B model with weights on disk and compile cache warm (75 s) and a
+    /// 7B model with it cold (67 s, 48-98 s over six models).
+    #[serde(default = "default_startup")]
+    pub startup: Delay,
+    /// Warm-up prompts after health, before traffic.
+    #[serde(default = "default_warm_up")]
+    pub warm_up: Delay,
+}
+
+const fn one() -> f64 {
+    1.0
+}
+const fn default_stop() -> Delay {
+    Delay::Constant(HumanDuration::from_secs(3))
+}
+const fn default_gpu_release() -> Delay {
+    Delay::Constant(HumanDuration::from_secs(2))
+}
+const fn default_startup() -> Delay {
+    Delay::Lognormal { median: HumanDuration::from_secs(60), p95: HumanDuration::from_secs(90) }
+}
+const fn default_warm_up() -> Delay {
+    Delay::Constant(HumanDuration::from_secs(5))
+}
+
+fn engine_schema(generator: &mut SchemaGenerator) -> Schema {
+    let profile = generator.subschema_for::<EngineProfile>();
+    let built_in: Vec<&str> = EngineProfile::BUILT_IN.iter().map(|(name, _)| *name).collect();
+    json_schema!({
+        "description": "A built-in profile's name, the name of an [engines.NAME] table, a whole profile, or { base = \"NAME\", ... } to change some keys of a named one.",
+        "anyOf": [
+            { "type": "string", "examples": built_in },
+            profile,
+            { "type": "object", "properties": { "base": { "type": "string" } }, "required": ["base"] }
+        ]
+    })
+}
+
+/// The standard normal's 95 % point.
+const Z95: f64 = 1.644_853_626_951_472_2;
+
+/// How long a phase takes: a constant (`"5s"`), or lognormal (`{ median = "60s", p95 = "90s" }`).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Delay {
+    /// Always the same.
+    Constant(HumanDuration),
+    /// Lognormal, by its median and 95 % point.
+    Lognormal {
+        /// Half of the draws are below.
+        median: HumanDuration,
+        /// 95 % of the draws are below.
+        p95: HumanDuration,
+    },
+}
+
+impl Delay {
+    /// One draw. A lognormal draw is capped at 200 days, like every duration.
+    pub fn sample(&self, random: &mut impl rand::Rng) -> HumanDuration {
+        match *self {
+            Self::Constant(value) => value,
+            Self::Lognormal { median, p95 } => {
+                let sigma = self.sigma(median, p95);
+                let normal: f64 = random.sample(rand_distr::StandardNormal);
+                HumanDuration::from_secs_f64(median.as_secs_f64() * (sigma * normal).exp())
+                    .unwrap_or(HumanDuration::from_secs(200 * 86_400))
+            }
+        }
+    }
+
+    /// The median.
+    #[must_use]
+    pub const fn median(&self) -> HumanDuration {
+        match *self {
+            Self::Constant(value) => value,
+            Self::Lognormal { median, .. } => median,
+        }
+    }
+
+    /// The 95 % point.
+    #[must_use]
+    pub const fn p95(&self) -> HumanDuration {
+        match *self {
+            Self::Constant(value) => value,
+            Self::Lognormal { p95, .. } => p95,
+        }
+    }
+
+    fn sigma(&self, median: HumanDuration, p95: HumanDuration) -> f64 {
+        (p95.as_secs_f64() / median.as_secs_f64()).ln() / Z95
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LognormalKeys {
+    median: HumanDuration,
+    p95: HumanDuration,
+}
+
+impl<'de> Deserialize<'de> for Delay {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DelayVisitor)
+    }
+}
+
+struct DelayVisitor;
+
+impl<'de> Visitor<'de> for DelayVisitor {
+    type Value = Delay;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a duration such as \"60s\", or { median = \"60s\", p95 = \"90s\" }")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Delay, E> {
+        text.parse().map(Delay::Constant).map_err(E::custom)
+    }
+
+    fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Delay, E> {
+        HumanDuration::from_secs_f64(seconds)
+            .map(Delay::Constant)
+            .ok_or_else(|| E::invalid_value(de::Unexpected::Float(seconds), &self))
+    }
+
+    #[expect(clippy::cast_precision_loss)]
+    fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Delay, E> {
+        self.visit_f64(seconds as f64)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Delay, A::Error> {
+        let keys = LognormalKeys::deserialize(MapAccessDeserializer::new(map))?;
+        if keys.median.is_zero() || keys.p95 < keys.median {
+            return Err(de::Error::custom("a lognormal delay needs 0 < median <= p95"));
+        }
+        Ok(Delay::Lognormal { median: keys.median, p95: keys.p95 })
+    }
+}
+
+impl JsonSchema for Delay {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Delay".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let duration = generator.subschema_for::<HumanDuration>();
+        json_schema!({
+            "description": "How long a phase takes: a constant, or a lognormal by its median and 95 % point.",
+            "anyOf": [duration, {
+                "type": "object",
+                "properties": { "median": duration, "p95": duration },
+                "required": ["median", "p95"],
+                "additionalProperties": false
+            }]
+        })
+    }
+}
