@@ -1,0 +1,718 @@
+//! The replica: its requests, its clock, and the jump from one decision to the next.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use crate::batch::DecodeSet;
+use crate::config::{ConfigError, ReplicaConfig};
+use crate::sequence::{NONE, Place, Rejected, Request, Sequence, SequenceId, Stop};
+use crate::step_time::{Batch, Piece, StepTime, TimeOverflow};
+use crate::{Output, Ps};
+
+/// What a replica did so far. All counts are totals since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Steps with a batch.
+    pub steps: u64,
+    /// Prompt tokens computed, recomputation included.
+    pub prefill_tokens: u64,
+    /// Decode tokens computed, wasted ones included.
+    pub decode_tokens: u64,
+    /// Decode tokens computed for requests that had already emitted their last one.
+    pub wasted_tokens: u64,
+    /// Requests put back into the queue for want of KV blocks.
+    pub preemptions: u64,
+    /// Requests accepted.
+    pub submitted: u64,
+    /// Requests that emitted all their tokens.
+    pub finished: u64,
+    /// Requests cancelled.
+    pub cancelled: u64,
+    /// Requests that were alive at a kill.
+    pub killed: u64,
+    /// Time spent in steps.
+    pub busy_ps: u64,
+    /// Most KV blocks in use at once.
+    pub kv_blocks_peak: u64,
+}
+
+/// Why a replica can't go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReplicaError {
+    /// The clock left its range.
+    #[error(transparent)]
+    Time(#[from] TimeOverflow),
+}
+
+/// A request that was alive when its replica was killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The tag given at submission.
+    pub tag: u32,
+    /// Tokens emitted before the kill.
+    pub tokens: u32,
+}
+
+/// When the last token of a request is reported (or when it leaves the batch), in the order of a heap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Departure {
+    pub(crate) decision: u64,
+    /// Orders departures at the same decision, and tells whether the request is still the same admission.
+    pub(crate) admission: u64,
+    pub(crate) slot: u32,
+}
+
+/// A first token that is computed but not yet reported.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PendingFirst {
+    pub(crate) step: u64,
+    pub(crate) admission: u64,
+    pub(crate) slot: u32,
+    pub(crate) born: u64,
+}
+
+/// Steps that run without anything to decide between them.
+#[derive(Debug, Clone, Copy)]
+struct Jump {
+    piece: Piece,
+    steps: u64,
+    end: Ps,
+}
+
+/// One inference replica. See the crate's documentation for what it does.
+#[derive(Debug, Clone)]
+pub struct Replica<S> {
+    pub(crate) config: ReplicaConfig,
+    pub(crate) lag: u64,
+    form: S,
+    pub(crate) sequences: Vec<Sequence>,
+    vacant: Vec<u32>,
+    born: u64,
+    pub(crate) admissions: u64,
+
+    // Running requests, linked in admission order.
+    oldest: u32,
+    pub(crate) newest: u32,
+    pub(crate) running: u32,
+    /// The one request whose prefill is under way, if any: always the newest (see `schedule`).
+    pub(crate) prefilling: u32,
+    /// Slot and `born` of the waiting; entries of cancelled requests are stale and skipped.
+    pub(crate) waiting: VecDeque<(u32, u64)>,
+    pub(crate) waiting_len: u32,
+    inbox: VecDeque<(Ps, u32, u64)>,
+    cancelled: Vec<u32>,
+    alive: u32,
+
+    pub(crate) decoding: DecodeSet,
+    pub(crate) free_blocks: u32,
+    /// Requests that finished their prefill in the last decided step, to decode from the next on.
+    pub(crate) joining: Vec<(u32, u64)>,
+    pub(crate) first_tokens: VecDeque<PendingFirst>,
+    pub(crate) ends: BinaryHeap<Reverse<Departure>>,
+    /// Asynchronous scheduling: requests whose foreseen end takes them out of the batch before it is reported.
+    leaves: BinaryHeap<Reverse<Departure>>,
+
+    /// Time and step of the last decision.
+    at: Ps,
+    pub(crate) step: u64,
+    jump: Option<Jump>,
+    /// Asynchronous scheduling: the step decided last, which runs after the one in flight. `None`: it is empty.
+    ahead: Option<Piece>,
+    /// Whether the step decided last computed prompts.
+    had_prefill: bool,
+    pub(crate) counters: Counters,
+}
+
+impl<S: StepTime> Replica<S> {
+    /// An empty, idle replica at time 0.
+    ///
+    /// # Errors
+    /// When the limits contradict each other.
+    pub fn new(config: ReplicaConfig, form: S) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self {
+            lag: config.lag(),
+            form,
+            sequences: Vec::new(),
+            vacant: Vec::new(),
+            born: 0,
+            admissions: 0,
+            oldest: NONE,
+            newest: NONE,
+            running: 0,
+            prefilling: NONE,
+            waiting: VecDeque::new(),
+            waiting_len: 0,
+            inbox: VecDeque::new(),
+            cancelled: Vec::new(),
+            alive: 0,
+            decoding: DecodeSet::new(config.block_size),
+            free_blocks: config.kv_blocks,
+            joining: Vec::new(),
+            first_tokens: VecDeque::new(),
+            ends: BinaryHeap::new(),
+            leaves: BinaryHeap::new(),
+            at: 0,
+            // Steps 0 and 1 are never used, so that `step - 1 - lag` needs no special case.
+            step: 1,
+            jump: None,
+            ahead: None,
+            had_prefill: false,
+            counters: Counters::default(),
+            config,
+        })
+    }
+
+    /// Requests admitted and not ended (those cancelled stay until the next decision).
+    #[must_use]
+    pub fn running(&self) -> u32 {
+        self.running
+    }
+
+    /// Requests in the waiting queue.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.waiting_len
+    }
+
+    /// Requests submitted and neither ended nor cancelled nor killed.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.alive
+    }
+
+    /// KV blocks free as of the last decision; blocks that running requests took since then are not yet counted.
+    #[must_use]
+    pub fn free_blocks(&self) -> u32 {
+        self.free_blocks
+    }
+
+    /// The limits it was made with.
+    #[must_use]
+    pub fn config(&self) -> &ReplicaConfig {
+        &self.config
+    }
+
+    /// Totals so far. Steps inside a jump are counted when the jump ends.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Time of the next decision at which something can change; `None` when idle with nothing submitted.
+    #[inline]
+    #[must_use]
+    pub fn next_event(&self) -> Option<Ps> {
+        match &self.jump {
+            Some(jump) => Some(jump.end),
+            None => self.inbox.front().map(|&(ready_at, ..)| ready_at),
+        }
+    }
+
+    /// Hands in a request that can be scheduled from `ready_at` on, which must not be before the time advanced to.
+    ///
+    /// # Errors
+    /// When the request could never be served here; nothing is changed then.
+    pub fn submit(&mut self, ready_at: Ps, request: Request) -> Result<SequenceId, Rejected> {
+        if request.prompt == 0 || request.output == 0 {
+            return Err(Rejected::Empty);
+        }
+        let longest = u64::from(request.prompt) + u64::from(request.output) - 1;
+        let needed = longest.div_ceil(u64::from(self.config.block_size));
+        if needed > u64::from(self.config.kv_blocks) || longest >= u64::from(u32::MAX) {
+            return Err(Rejected::TooLong { needed, available: self.config.kv_blocks });
+        }
+        self.born += 1;
+        let sequence = Sequence {
+            tag: request.tag,
+            prompt: request.prompt,
+            output: request.output,
+            emitted_before: 0,
+            computed: 0,
+            stop: request.stop,
+            place: Place::Inbox,
+            in_batch: false,
+            cancelled: false,
+            older: NONE,
+            newer: NONE,
+            admission: 0,
+            born: self.born,
+            first_step: 0,
+            end_step: 0,
+        };
+        let slot = if let Some(slot) = self.vacant.pop() {
+            self.sequences[slot as usize] = sequence;
+            slot
+        } else {
+            self.sequences.push(sequence);
+            u32::try_from(self.sequences.len() - 1).expect("fewer than 2^32 requests alive at once")
+        };
+        // Ready times come nearly in order, so the place is found from the back; equal times keep their order.
+        let mut place = self.inbox.len();
+        while place > 0 && self.inbox[place - 1].0 > ready_at {
+            place -= 1;
+        }
+        self.inbox.insert(place, (ready_at, slot, self.born));
+        self.alive += 1;
+        self.counters.submitted += 1;
+        self.cut_jump_at(ready_at);
+        Ok(SequenceId { slot, born: self.born })
+    }
+
+    /// Cancels a request at time `at`, before what the replica does at `at`. Returns the tokens it had emitted at
+    /// steps that ended before `at`, or `None` when it had already ended.
+    pub fn cancel(&mut self, at: Ps, id: SequenceId) -> Option<u32> {
+        let sequence = self.sequences.get(id.slot as usize)?;
+        if sequence.born != id.born || sequence.place == Place::Vacant || sequence.cancelled {
+            return None;
+        }
+        let tokens = sequence.emitted_by(self.ended_before(at));
+        match sequence.place {
+            Place::Vacant => return None,
+            Place::Inbox => {
+                self.inbox.retain(|&(_, slot, born)| (slot, born) != (id.slot, id.born));
+                self.vacate(id.slot);
+            }
+            Place::Waiting => {
+                self.waiting_len -= 1;
+                self.vacate(id.slot);
+            }
+            Place::Prefill | Place::Decode => {
+                self.sequences[id.slot as usize].cancelled = true;
+                self.cancelled.push(id.slot);
+                self.cut_jump_at(at);
+            }
+        }
+        self.alive -= 1;
+        self.counters.cancelled += 1;
+        Some(tokens)
+    }
+
+    /// Ends everything at time `at`, before what the replica does at `at`, and leaves it empty and idle. Returns the
+    /// requests that were alive: running ones in admission order, waiting ones in the order of the queue, then those
+    /// not yet ready.
+    pub fn kill(&mut self, at: Ps) -> Vec<Unfinished> {
+        if self.jump.is_some() {
+            let silent = self.silent_decisions_before(at);
+            self.settle(silent, silent);
+            // Of the step in flight too: the GPU was busy until it was killed.
+            self.counters.busy_ps += at.saturating_sub(self.at);
+        }
+        let ended = self.step - 1 - self.lag;
+        let mut unfinished = Vec::with_capacity(self.alive as usize);
+        let mut note = |sequence: &Sequence| {
+            if !sequence.cancelled {
+                unfinished.push(Unfinished { tag: sequence.tag, tokens: sequence.emitted_by(ended) });
+            }
+        };
+        let mut wasted = 0;
+        let mut slot = self.oldest;
+        while slot != NONE {
+            let sequence = &self.sequences[slot as usize];
+            note(sequence);
+            wasted += u64::from(sequence.in_batch && sequence.end_step < self.step);
+            slot = sequence.newer;
+        }
+        let queued = self.waiting.iter().map(|&(slot, born)| (slot, born));
+        for (slot, born) in queued.chain(self.inbox.iter().map(|&(_, slot, born)| (slot, born))) {
+            let sequence = &self.sequences[slot as usize];
+            if sequence.born == born && matches!(sequence.place, Place::Waiting | Place::Inbox) {
+                note(sequence);
+            }
+        }
+        self.counters.wasted_tokens += wasted;
+        self.counters.killed += u64::from(self.alive);
+        debug_assert_eq!(unfinished.len(), self.alive as usize);
+        self.clear();
+        unfinished
+    }
+
+    fn clear(&mut self) {
+        self.sequences.clear();
+        self.vacant.clear();
+        self.oldest = NONE;
+        self.newest = NONE;
+        self.running = 0;
+        self.prefilling = NONE;
+        self.waiting.clear();
+        self.waiting_len = 0;
+        self.inbox.clear();
+        self.cancelled.clear();
+        self.alive = 0;
+        self.decoding.clear();
+        self.free_blocks = self.config.kv_blocks;
+        self.joining.clear();
+        self.first_tokens.clear();
+        self.ends.clear();
+        self.leaves.clear();
+        self.jump = None;
+        self.ahead = None;
+        self.had_prefill = false;
+        // Steps that never ran must not be taken for one in flight.
+        self.step += 2;
+    }
+
+    /// Does everything the replica decides before `until`, and reports it in order.
+    ///
+    /// # Errors
+    /// When the clock leaves its range; the replica must not be used any more then.
+    #[inline]
+    pub fn advance_before(&mut self, until: Ps, sink: &mut impl FnMut(Output)) -> Result<(), ReplicaError> {
+        while let Some(at) = self.next_event() {
+            if at >= until {
+                break;
+            }
+            self.decide(at, sink)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the decision at `at`: the end of the jump, or the wake-up from idleness.
+    fn decide(&mut self, at: Ps, sink: &mut impl FnMut(Output)) -> Result<(), ReplicaError> {
+        if let Some(jump) = self.jump {
+            let silent = jump.steps - 1;
+            self.settle(jump.steps, silent);
+            if silent > 0 && self.lag == 1 {
+                // The step in flight now is one of those decided in silence.
+                let seqs = self.decoding.seqs;
+                let context_tokens = self.decoding.context - seqs;
+                self.ahead = Some(self.form.piece(&Batch {
+                    decode_seqs: seqs,
+                    context_tokens,
+                    ..Batch::default()
+                })?);
+            }
+            self.counters.busy_ps += jump.end - self.at;
+        } else {
+            self.step += 1;
+        }
+        self.at = at;
+        let step = self.step;
+
+        let mut changed = self.take_out_foreseen(step);
+        changed |= self.report(step, at, sink);
+        changed |= self.drop_cancelled(step);
+        self.take_in(at);
+        changed |= self.join(step);
+        let scheduled = self.schedule(step);
+        let batch = scheduled.batch;
+        changed |= scheduled.preempted;
+
+        let piece = if batch.is_empty() {
+            None
+        } else {
+            self.counters.steps += 1;
+            self.counters.prefill_tokens += batch.prefill_tokens;
+            self.counters.decode_tokens += batch.decode_seqs;
+            Some(self.form.piece(&batch)?)
+        };
+        self.note_peak();
+
+        let has_prefill = batch.prefill_tokens > 0;
+        // The step that runs from now on: this one, or with asynchronous scheduling the one before it.
+        let in_flight = if self.lag == 0 { piece } else { self.ahead };
+        let same_as_before = self.lag == 0 || (!changed && !self.had_prefill);
+        self.ahead = piece;
+        self.had_prefill = has_prefill;
+        self.jump = match in_flight {
+            None if piece.is_none() && !scheduled.preempted => None,
+            // Nothing in flight: a step of no duration.
+            None => {
+                Some(Jump { piece: Piece { first_ps: 0, slope_ps: 0, valid_steps: 1 }, steps: 1, end: at })
+            }
+            Some(run) => {
+                let steady = same_as_before && !has_prefill && !scheduled.preempted && piece.is_some();
+                let mut steps = if steady { self.steady_steps(step, run.valid_steps) } else { 1 };
+                if steps > 1
+                    && let Some(&(ready_at, ..)) = self.inbox.front()
+                {
+                    steps = run.steps_covering(ready_at - at, steps).max(1);
+                }
+                let span = run.sum(steps).ok_or(TimeOverflow)?;
+                Some(Jump { piece: run, steps, end: at.checked_add(span).ok_or(TimeOverflow)? })
+            }
+        };
+        Ok(())
+    }
+
+    /// Decisions from `step` on until the first that can find anything changed.
+    fn steady_steps(&mut self, step: u64, valid_steps: u64) -> u64 {
+        let mut limit = valid_steps;
+        while let Some(&Reverse(end)) = self.ends.peek() {
+            if self.sequences[end.slot as usize].admission == end.admission {
+                limit = limit.min(end.decision - step);
+                break;
+            }
+            self.ends.pop();
+        }
+        if let Some(&Reverse(leave)) = self.leaves.peek() {
+            limit = limit.min(leave.decision - step);
+        }
+        // The decision after the last silent one meets the want of blocks.
+        1 + self.decoding.steps_that_fit(step, self.free_blocks, limit - 1)
+    }
+
+    /// Moves the clock's step on by `steps`, of which the first `silent` decisions changed nothing but the contexts.
+    #[inline]
+    fn settle(&mut self, steps: u64, silent: u64) {
+        let blocks = self.decoding.blocks_after(self.step, silent);
+        // Jumps are limited so that the blocks are there.
+        self.free_blocks -= u32::try_from(blocks).expect("a jump takes no more blocks than are free");
+        self.counters.steps += silent;
+        self.counters.decode_tokens += silent * self.decoding.seqs;
+        self.decoding.context += steps * self.decoding.seqs;
+        self.step += steps;
+        self.note_peak();
+    }
+
+    #[inline]
+    fn note_peak(&mut self) {
+        let used = u64::from(self.config.kv_blocks - self.free_blocks);
+        self.counters.kv_blocks_peak = self.counters.kv_blocks_peak.max(used);
+    }
+
+    /// Ends the jump at its first decision at or after `at`.
+    #[inline]
+    fn cut_jump_at(&mut self, at: Ps) {
+        if let Some(jump) = &mut self.jump
+            && at < jump.end
+            && jump.steps > 1
+        {
+            jump.steps = jump.piece.steps_covering(at.saturating_sub(self.at), jump.steps).max(1);
+            // Shorter than the sum that fitted before.
+            jump.end = self.at + jump.piece.sum(jump.steps).unwrap_or(u64::MAX - self.at);
+        }
+    }
+
+    /// Decisions after the last one that lie before `at`, all of them silent.
+    fn silent_decisions_before(&self, at: Ps) -> u64 {
+        match &self.jump {
+            Some(jump) if at > self.at => {
+                jump.piece.steps_covering(at - self.at, jump.steps).saturating_sub(1).min(jump.steps - 1)
+            }
+            _ => 0,
+        }
+    }
+
+    /// The last step that ended before `at`.
+    fn ended_before(&self, at: Ps) -> u64 {
+        // At the decision for `step` the step before the one in flight has ended.
+        self.step + self.silent_decisions_before(at) - 1 - self.lag
+    }
+
+    /// Requests whose foreseen last token is in flight leave the batch (asynchronous scheduling only).
+    fn take_out_foreseen(&mut self, step: u64) -> bool {
+        let mut changed = false;
+        while let Some(&Reverse(leave)) = self.leaves.peek()
+            && leave.decision <= step
+        {
+            self.leaves.pop();
+            let sequence = &self.sequences[leave.slot as usize];
+            if sequence.admission == leave.admission && sequence.in_batch {
+                self.leave_batch(leave.slot, step);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Reports the outputs of the step that has just ended, and frees what the ended requests held.
+    #[inline]
+    fn report(&mut self, step: u64, at: Ps, sink: &mut impl FnMut(Output)) -> bool {
+        let ended = step - 1 - self.lag;
+        let mut changed = false;
+        while let Some(&Reverse(end)) = self.ends.peek()
+            && end.decision <= step
+        {
+            self.ends.pop();
+            let sequence = &self.sequences[end.slot as usize];
+            if sequence.admission != end.admission || sequence.cancelled {
+                continue;
+            }
+            // Decoding requests come first: those that finished their prefill in this step were admitted later.
+            if sequence.first_step == ended {
+                self.report_first_tokens(ended, end.admission, at, sink);
+            }
+            let sequence = &self.sequences[end.slot as usize];
+            sink(Output::Finished { at, tag: sequence.tag });
+            self.counters.finished += 1;
+            self.alive -= 1;
+            changed = true;
+            if sequence.place == Place::Waiting {
+                // Preempted while its last token was in flight.
+                self.waiting_len -= 1;
+                self.vacate(end.slot);
+            } else {
+                self.counters.wasted_tokens += self.lag * u64::from(sequence.stop == Stop::EndOfText);
+                self.release(end.slot, step);
+            }
+        }
+        self.report_first_tokens(ended, u64::MAX, at, sink);
+        changed
+    }
+
+    /// Reports the first tokens of step `ended`, in admission order, up to and including admission `last`.
+    #[inline]
+    fn report_first_tokens(&mut self, ended: u64, last: u64, at: Ps, sink: &mut impl FnMut(Output)) {
+        while let Some(&first) = self.first_tokens.front()
+            && first.step <= ended
+            && first.admission <= last
+        {
+            self.first_tokens.pop_front();
+            let sequence = &self.sequences[first.slot as usize];
+            if sequence.born == first.born && !sequence.cancelled {
+                sink(Output::FirstToken { at, tag: sequence.tag });
+            }
+        }
+    }
+
+    /// Cancelled requests that were running leave.
+    fn drop_cancelled(&mut self, step: u64) -> bool {
+        if self.cancelled.is_empty() {
+            return false;
+        }
+        let mut cancelled = std::mem::take(&mut self.cancelled);
+        for slot in cancelled.drain(..) {
+            let sequence = &self.sequences[slot as usize];
+            debug_assert_ne!(sequence.place, Place::Waiting, "dropped before it could be preempted");
+            if sequence.in_batch && sequence.end_step + 1 < step {
+                self.counters.wasted_tokens += 1;
+            }
+            self.release(slot, step);
+        }
+        self.cancelled = cancelled;
+        true
+    }
+
+    fn take_in(&mut self, at: Ps) {
+        while let Some(&(ready_at, slot, born)) = self.inbox.front()
+            && ready_at <= at
+        {
+            self.inbox.pop_front();
+            self.sequences[slot as usize].place = Place::Waiting;
+            self.waiting.push_back((slot, born));
+            self.waiting_len += 1;
+        }
+    }
+
+    /// Requests that finished their prefill in the step decided last decode from this one on.
+    fn join(&mut self, step: u64) -> bool {
+        if self.joining.is_empty() {
+            return false;
+        }
+        let mut changed = false;
+        let mut joining = std::mem::take(&mut self.joining);
+        for (slot, born) in joining.drain(..) {
+            let sequence = &mut self.sequences[slot as usize];
+            if sequence.born != born || sequence.place != Place::Decode || sequence.last_step(self.lag) < step
+            {
+                continue;
+            }
+            sequence.in_batch = true;
+            self.decoding.join(step, sequence.first_step, sequence.to_prefill());
+            if self.lag == 1 && sequence.stop == Stop::Length {
+                self.leaves.push(Reverse(Departure {
+                    decision: sequence.end_step + 1,
+                    admission: sequence.admission,
+                    slot,
+                }));
+            }
+            changed = true;
+        }
+        self.joining = joining;
+        changed
+    }
+
+    // ---- shared with `schedule` ----
+
+    #[inline]
+    pub(crate) fn leave_batch(&mut self, slot: u32, step: u64) {
+        let sequence = &mut self.sequences[slot as usize];
+        if sequence.in_batch {
+            sequence.in_batch = false;
+            self.decoding.leave(step, sequence.first_step, sequence.to_prefill());
+        }
+    }
+
+    /// KV blocks a running request holds when the decision for `step` begins.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // at most kv_blocks, by the check at submission
+    pub(crate) fn blocks_held(&self, slot: u32, step: u64) -> u32 {
+        let sequence = &self.sequences[slot as usize];
+        let tokens = match sequence.place {
+            Place::Prefill => u64::from(sequence.computed),
+            Place::Decode => {
+                let last = (step - 1).min(sequence.last_step(self.lag));
+                u64::from(sequence.to_prefill()) + last.saturating_sub(sequence.first_step)
+            }
+            Place::Vacant | Place::Inbox | Place::Waiting => 0,
+        };
+        tokens.div_ceil(u64::from(self.config.block_size)) as u32
+    }
+
+    /// A running request gives everything back and is gone.
+    fn release(&mut self, slot: u32, step: u64) {
+        self.free_blocks += self.blocks_held(slot, step);
+        self.leave_batch(slot, step);
+        self.unlink(slot);
+        self.vacate(slot);
+    }
+
+    fn vacate(&mut self, slot: u32) {
+        let sequence = &mut self.sequences[slot as usize];
+        sequence.place = Place::Vacant;
+        sequence.admission = 0;
+        sequence.born = 0;
+        self.vacant.push(slot);
+        if self.waiting_len == 0 {
+            // Only stale entries are left.
+            self.waiting.clear();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn link_newest(&mut self, slot: u32) {
+        let newest = self.newest;
+        let sequence = &mut self.sequences[slot as usize];
+        sequence.older = newest;
+        sequence.newer = NONE;
+        if newest == NONE {
+            self.oldest = slot;
+        } else {
+            self.sequences[newest as usize].newer = slot;
+        }
+        self.newest = slot;
+        self.running += 1;
+    }
+
+    #[inline]
+    pub(crate) fn unlink(&mut self, slot: u32) {
+        let Sequence { older, newer, .. } = self.sequences[slot as usize];
+        if older == NONE {
+            self.oldest = newer;
+        } else {
+            self.sequences[older as usize].newer = newer;
+        }
+        if newer == NONE {
+            self.newest = older;
+        } else {
+            self.sequences[newer as usize].older = older;
+        }
+        self.running -= 1;
+        if self.prefilling == slot {
+            self.prefilling = NONE;
+        }
+    }
+
+    #[inline]
+    pub(crate) fn oldest(&self) -> u32 {
+        self.oldest
+    }
+}
+
+/// What a decision scheduled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scheduled {
+    pub(crate) batch: Batch,
+    pub(crate) preempted: bool,
+}
