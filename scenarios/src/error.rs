@@ -48,7 +48,12 @@ impl fmt::Display for Diagnostic {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
-        writeln!(out, "{}:{}:{}: {}", self.path, self.line, self.column, self.message)?;
+        // An override has one line; its label already shows it.
+        if self.path.starts_with("--set ") {
+            writeln!(out, "{}: {}", self.path, self.message)?;
+        } else {
+            writeln!(out, "{}:{}:{}: {}", self.path, self.line, self.column, self.message)?;
+        }
         writeln!(out, "{margin} |")?;
         writeln!(out, "{number} | {}", self.snippet)?;
         write!(

@@ -11,14 +11,18 @@
 
 pub mod clients;
 mod document;
+mod engine_names;
 pub mod engine_profile;
 pub mod error;
+mod explain;
 pub mod fleet;
+mod places;
 pub mod random;
 pub mod rollout;
 pub mod scenario;
 pub mod time;
 pub mod traffic;
+mod validate;
 pub mod version;
 
 pub use clients::{Clients, Retries, Router, RouterPolicy, Slo};

@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::TraceError;
 use crate::time::{HumanDuration, WallTime};
 
+/// No request has more tokens, in or out: a larger count is a broken file, not a long prompt.
+pub const MOST_TOKENS: u32 = 1 << 24;
+
 /// One request: when it comes and how long it is. Session and prefix identities will live in side tables keyed by the
 /// arrival's index, so that this stays 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,328 @@
+//! What the types can't say: ranges, sums, keys that need or exclude each other.
+
+use crate::clients::{Router, RouterPolicy};
+use crate::engine_profile::EngineProfile;
+use crate::fleet::Replicas;
+use crate::places::Places;
+use crate::rollout::{AtDeadline, Probe, Rollout};
+use crate::scenario::Scenario;
+use crate::time::HumanDuration;
+use crate::traffic::{Arrivals, Format, Generate, Lognormal, TrafficSpec};
+use crate::version::Version;
+
+/// Something wrong with one key.
+pub(crate) struct Problem {
+    pub(crate) key: String,
+    pub(crate) message: String,
+    pub(crate) help: String,
+}
+
+type Check = Result<(), Problem>;
+
+/// More replicas than one chassis, or one site, has.
+const MOST_REPLICAS: usize = 1024;
+
+pub(crate) fn check(scenario: &Scenario, places: &Places) -> Check {
+    fleet(scenario)?;
+    version("from", &scenario.from)?;
+    version("to", &scenario.to)?;
+    for (name, profile) in &scenario.engines {
+        engine(&format!("engines.{name}"), profile)?;
+    }
+    clients(scenario, places)?;
+    traffic(&scenario.traffic, places)?;
+    rollout(&scenario.rollout)?;
+    order(scenario)
+}
+
+fn problem(key: &str, message: impl std::fmt::Display, help: impl Into<String>) -> Problem {
+    Problem { key: key.to_owned(), message: format!("`{key}`: {message}"), help: help.into() }
+}
+
+fn within(key: &str, value: f64, low: f64, high: f64) -> Check {
+    // Written so that NaN fails.
+    if value >= low && value <= high {
+        return Ok(());
+    }
+    Err(problem(
+        key,
+        format_args!("{value} is out of range"),
+        format!("give a number between {} and {}", plain(low), plain(high)),
+    ))
+}
+
+fn plain(bound: f64) -> String {
+    if bound != 0.0 && (bound.abs() < 1e-3 || bound.abs() >= 1e7) {
+        format!("{bound:e}")
+    } else {
+        bound.to_string()
+    }
+}
+
+fn at_least_one(key: &str, value: u32) -> Check {
+    if value >= 1 { Ok(()) } else { Err(problem(key, "0 makes no sense here", "give a number from 1 up")) }
+}
+
+fn longer_than_zero(key: &str, value: HumanDuration) -> Check {
+    if value.is_zero() {
+        return Err(problem(key, "must be longer than zero", "give a duration such as \"30s\""));
+    }
+    Ok(())
+}
+
+fn fleet(scenario: &Scenario) -> Check {
+    let count = scenario.fleet.replica_count();
+    if count == 0 || count > MOST_REPLICAS {
+        let message = format!("{count} replicas is out of range");
+        return Err(problem("fleet.replicas", message, format!("give 1 to {MOST_REPLICAS} replicas")));
+    }
+    let width = scenario.fleet.tensor_parallel;
+    if !(1..=1024).contains(&width) {
+        let message = format!("{width} GPUs a replica is out of range");
+        return Err(problem(
+            "fleet.tensor_parallel",
+            message,
+            "give the GPUs that one replica spans, 1 to 1024",
+        ));
+    }
+    let Replicas::Listed(list) = &scenario.fleet.replicas else { return Ok(()) };
+    for (index, replica) in list.iter().enumerate() {
+        let key = format!("fleet.replicas[{index}]");
+        let earlier = &list[..index];
+        if replica.name.trim().is_empty() {
+            return Err(problem(&format!("{key}.name"), "is empty", "give the replica a name"));
+        }
+        if earlier.iter().any(|other| other.name == replica.name) {
+            let message = format!("two replicas are called `{}`", replica.name);
+            return Err(problem(&format!("{key}.name"), message, "give each replica its own name"));
+        }
+        if !replica.gpus.is_empty() && replica.gpus.len() != width as usize {
+            let message = format!("{} GPUs, but tensor_parallel is {width}", replica.gpus.len());
+            return Err(problem(
+                &format!("{key}.gpus"),
+                message,
+                format!("list {width} GPUs, or leave the key out"),
+            ));
+        }
+        for (position, gpu) in replica.gpus.iter().enumerate() {
+            let taken = replica.gpus[..position].contains(gpu)
+                || earlier.iter().any(|other| other.gpus.contains(gpu));
+            if taken {
+                let message = format!("GPU {gpu} is given twice");
+                return Err(problem(&format!("{key}.gpus"), message, "a GPU belongs to one replica"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn version(key: &str, version: &Version) -> Check {
+    within(&format!("{key}.output_length_factor"), version.output_length_factor, 0.01, 100.0)?;
+    within(&format!("{key}.step_time_factor"), version.step_time_factor, 0.01, 100.0)?;
+    engine(&format!("{key}.engine"), &version.engine)
+}
+
+fn engine(key: &str, profile: &EngineProfile) -> Check {
+    // An hour a step and a second a token are far beyond any machine; larger numbers are a wrong unit.
+    within(&format!("{key}.c0_ms"), profile.c0_ms, 0.0, 3.6e6)?;
+    within(&format!("{key}.c_tok_us"), profile.c_tok_us, 0.0, 1e6)?;
+    within(&format!("{key}.c_seq_us"), profile.c_seq_us, 0.0, 1e6)?;
+    within(&format!("{key}.c_kv_us"), profile.c_kv_us, 0.0, 1e6)?;
+    within(&format!("{key}.c_attn_us_per_token2"), profile.c_attn_us_per_token2, 0.0, 1e3)?;
+    // A step of less than a nanosecond would take no time in the simulation.
+    if profile.c0_ms < 1e-6 && profile.c_tok_us < 1e-3 && profile.c_seq_us < 1e-3 {
+        let help = "give the shortest step's time in milliseconds, for example c0_ms = 11.1";
+        return Err(problem(&format!("{key}.c0_ms"), "a step takes no time with these coefficients", help));
+    }
+    for (name, value) in [
+        ("kv_blocks", profile.kv_blocks),
+        ("block_size", profile.block_size),
+        ("max_num_seqs", profile.max_num_seqs),
+        ("max_num_batched_tokens", profile.max_num_batched_tokens),
+    ] {
+        at_least_one(&format!("{key}.{name}"), value)?;
+    }
+    within(&format!("{key}.front_end.inbound_ms"), profile.front_end.inbound_ms, 0.0, 60_000.0)?;
+    within(&format!("{key}.front_end.outbound_ms"), profile.front_end.outbound_ms, 0.0, 60_000.0)?;
+    within(&format!("{key}.front_end.jitter"), profile.front_end.jitter, 0.0, 1.0)
+}
+
+fn clients(scenario: &Scenario, places: &Places) -> Check {
+    let router = &scenario.router;
+    at_least_one("router.workers", router.workers)?;
+    if router.policy != RouterPolicy::NginxLeastConn {
+        let unused = Router::default();
+        let odd = [
+            ("router.workers", router.workers != unused.workers),
+            ("router.zone", router.zone != unused.zone),
+        ];
+        for (key, changed) in odd {
+            if changed && places.is_set(key) {
+                let help = "leave it out, or set router.policy = \"nginx-least-conn\"";
+                return Err(problem(key, "only nginx-least-conn has it", help));
+            }
+        }
+    }
+    if let Some(timeout) = router.read_timeout {
+        longer_than_zero("router.read_timeout", timeout)?;
+    }
+    longer_than_zero("clients.timeout", scenario.clients.timeout)?;
+    let retries = &scenario.clients.retries;
+    within("clients.retries.max", f64::from(retries.max), 0.0, 100.0)?;
+    within("clients.retries.multiplier", retries.multiplier, 1.0, 100.0)?;
+    within("clients.retries.jitter", retries.jitter, 0.0, 1.0)?;
+    longer_than_zero("slo.ttft", scenario.slo.ttft)?;
+    longer_than_zero("slo.tpot", scenario.slo.tpot)?;
+    if let Some(e2e) = scenario.slo.e2e {
+        longer_than_zero("slo.e2e", e2e)?;
+    }
+    let share = scenario.slo.share;
+    if share > 0.0 && share <= 1.0 {
+        return Ok(());
+    }
+    Err(problem(
+        "slo.share",
+        format_args!("{share} is not a share"),
+        "give a number above 0, up to 1, such as 0.99",
+    ))
+}
+
+fn traffic(spec: &TrafficSpec, places: &Places) -> Check {
+    within("traffic.rate_scale", spec.rate_scale, 1e-4, 1e4)?;
+    at_least_one("traffic.repeat", spec.repeat)?;
+    match (&spec.file, &spec.generate) {
+        (Some(_), Some(_)) => Err(problem(
+            "traffic",
+            "has both `file` and `generate`",
+            "keep the one that the traffic comes from",
+        )),
+        (None, None) => {
+            let help =
+                "add file = \"trace.csv.gz\", or a [traffic.generate] table with duration and rate_per_s";
+            Err(problem("traffic", "has neither `file` nor `generate`", help))
+        }
+        (Some(file), None) if file.as_os_str().is_empty() => {
+            Err(problem("traffic.file", "is empty", "give the path of a trace file"))
+        }
+        (Some(_), None) => Ok(()),
+        (None, Some(generate)) => {
+            let odd = [
+                ("traffic.format", spec.format != Format::Auto),
+                ("traffic.repeat", spec.repeat != 1),
+                ("traffic.sort", spec.sort),
+            ];
+            for (key, changed) in odd {
+                if changed && places.is_set(key) {
+                    return Err(problem(key, "is for a file, but the traffic is generated", "leave it out"));
+                }
+            }
+            generated(generate)
+        }
+    }
+}
+
+fn generated(spec: &Generate) -> Check {
+    let key = |name: &str| format!("traffic.generate.{name}");
+    longer_than_zero(&key("duration"), spec.duration)?;
+    within(&key("rate_per_s"), spec.rate_per_s, 1e-6, 1e6)?;
+    if let Arrivals::GammaCv(cv) = spec.arrivals {
+        within(&key("arrivals.gamma_cv"), cv, 0.05, 20.0)?;
+    }
+    profile(&key("hourly"), &spec.hourly, 24, "one number for each hour of the day")?;
+    profile(&key("weekday"), &spec.weekday, 7, "one number for each day, Monday first")?;
+    mixture(&key("input"), &spec.input)?;
+    mixture(&key("output"), &spec.output)?;
+    let most = f64::from(crate::traffic::MOST_TOKENS);
+    within(&key("max_input_tokens"), f64::from(spec.max_input_tokens), 1.0, most)?;
+    within(&key("max_output_tokens"), f64::from(spec.max_output_tokens), 1.0, most)
+}
+
+fn profile(key: &str, rates: &[f64], wanted: usize, meaning: &str) -> Check {
+    if rates.is_empty() {
+        return Ok(());
+    }
+    if rates.len() != wanted {
+        return Err(problem(
+            key,
+            format_args!("{} numbers", rates.len()),
+            format!("give {wanted}: {meaning}"),
+        ));
+    }
+    for (index, rate) in rates.iter().enumerate() {
+        within(&format!("{key}[{index}]"), *rate, 0.0, 1e6)?;
+    }
+    if rates.iter().all(|rate| *rate < 1e-9) {
+        return Err(problem(
+            key,
+            "all numbers are zero: there would be no traffic",
+            format!("give {meaning}"),
+        ));
+    }
+    Ok(())
+}
+
+fn mixture(key: &str, parts: &[Lognormal]) -> Check {
+    if parts.is_empty() {
+        let help = "give at least one part, such as { median = 400, sigma = 0.9 }";
+        return Err(problem(key, "has no part", help));
+    }
+    for (index, part) in parts.iter().enumerate() {
+        within(&format!("{key}[{index}].weight"), part.weight, 1e-9, 1e9)?;
+        within(&format!("{key}[{index}].median"), part.median, 1.0, f64::from(crate::traffic::MOST_TOKENS))?;
+        within(&format!("{key}[{index}].sigma"), part.sigma, 0.0, 5.0)?;
+    }
+    Ok(())
+}
+
+fn rollout(rollout: &Rollout) -> Check {
+    at_least_one("rollout.max_unavailable", rollout.max_unavailable)?;
+    at_least_one("rollout.zero_sightings", rollout.zero_sightings)?;
+    at_least_one("rollout.start_attempts", rollout.start_attempts)?;
+    longer_than_zero("rollout.in_flight_poll", rollout.in_flight_poll)?;
+    longer_than_zero("rollout.gpu_release_timeout", rollout.gpu_release_timeout)?;
+    if let Some(window) = rollout.window {
+        longer_than_zero("rollout.window", window)?;
+    }
+    if let AtDeadline::Extend(extend) = &rollout.at_deadline
+        && extend.to <= rollout.drain_timeout
+    {
+        let message =
+            format!("the hard limit {} is not after drain_timeout {}", extend.to, rollout.drain_timeout);
+        let help = "`to` counts from the start of the drain: make it longer than drain_timeout";
+        return Err(problem("rollout.at_deadline.extend.to", message, help));
+    }
+    probe("rollout.health", &rollout.health)?;
+    probe("rollout.smoke", &rollout.smoke)?;
+    probe("rollout.warm_up", &rollout.warm_up)?;
+    within("rollout.gate.margin", rollout.gate.margin, 0.0, 0.99)?;
+    longer_than_zero("rollout.gate.poll", rollout.gate.poll)?;
+    if let Some(capacity) = rollout.gate.capacity_per_replica {
+        within("rollout.gate.capacity_per_replica", capacity, 1e-6, 1e9)?;
+    }
+    if let Some(share) = rollout.guard.max_error_share {
+        within("rollout.guard.max_error_share", share, 0.0, 1.0)?;
+    }
+    longer_than_zero("rollout.guard.over", rollout.guard.over)
+}
+
+fn probe(key: &str, probe: &Probe) -> Check {
+    longer_than_zero(&format!("{key}.interval"), probe.interval)?;
+    longer_than_zero(&format!("{key}.timeout"), probe.timeout)?;
+    at_least_one(&format!("{key}.attempts"), probe.attempts)
+}
+
+fn order(scenario: &Scenario) -> Check {
+    let replicas = scenario.fleet.replica_list();
+    let names: Vec<&str> = replicas.iter().map(|replica| replica.name.as_str()).collect();
+    for (index, name) in scenario.rollout.order.iter().enumerate() {
+        let key = format!("rollout.order[{index}]");
+        if !names.contains(&name.as_str()) {
+            let help = crate::explain::did_you_mean(name, &names, "replicas");
+            return Err(problem(&key, format_args!("no replica is called `{name}`"), help));
+        }
+        if scenario.rollout.order[..index].contains(name) {
+            return Err(problem(&key, format_args!("`{name}` is named twice"), "name each replica once"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! The crate from outside: what a user's files do.
+
+mod scenario_errors;
