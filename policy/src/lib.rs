@@ -12,18 +12,25 @@
 //! executor run the same rollout. Units: [`Time`] and [`Span`] in nanoseconds, rates in requests a second, figures in seconds.
 
 mod command;
+mod drain;
 mod event;
+mod gate;
+mod guard;
 mod ids;
 mod journal;
 mod plan;
+mod plan_check;
 mod plan_error;
 mod rollout;
+mod safety;
 mod status;
 mod strategy;
 mod time;
+mod timers;
 
 pub use command::{Action, Command};
 pub use event::{Event, EventError, Figure, Observed, Operator, Reply};
+pub use gate::{headroom, next_window, window_holds};
 pub use ids::{CommandId, ReplicaId, VersionRef};
 pub use journal::{Entry, Record};
 pub use plan::{

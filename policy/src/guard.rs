@@ -1,0 +1,48 @@
+//! Guards: is a live figure above its band for too long?
+
+use crate::{Guard, Time};
+
+/// What one guard has seen so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct GuardWatch {
+    above_since: Option<Time>,
+    last_sample: Option<Time>,
+}
+
+impl GuardWatch {
+    /// Takes a sample; whether the guard is breached.
+    ///
+    /// Samples further apart than the guard's `sustained` say nothing about the time between: the count begins again.
+    pub(crate) fn sample(&mut self, guard: &Guard, now: Time, value: f64) -> bool {
+        let gap = self.last_sample.is_some_and(|last| now.since(last) > guard.sustained);
+        self.last_sample = Some(now);
+        if value <= guard.limit {
+            self.above_since = None;
+            return false;
+        }
+        let since = self.above_since.filter(|_| !gap).unwrap_or(now);
+        self.above_since = Some(since);
+        now.since(since) >= guard.sustained
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Figure, GuardAction, Span};
+
+    #[test]
+    fn only_a_sustained_excess_is_a_breach() {
+        let guard =
+            Guard { figure: Figure::TtftP99, limit: 2.0, sustained: Span::from_secs(30), action: GuardAction::Hold };
+        let mut watch = GuardWatch::default();
+        let mut at = |second, value| watch.sample(&guard, Time::from_secs(second), value);
+        assert!(!at(0, 3.0));
+        assert!(!at(20, 3.0));
+        assert!(!at(29, 1.0), "one good sample ends it");
+        assert!(!at(40, 3.0));
+        assert!(!at(100, 3.0), "a gap in the samples proves nothing");
+        assert!(!at(115, 3.0));
+        assert!(at(130, 3.0));
+    }
+}

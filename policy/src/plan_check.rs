@@ -1,0 +1,244 @@
+//! Is the plan one that can be carried out? Asked before anything is touched.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
+use crate::{
+    Action, AtDeadline, Figure, GuardAction, Limits, Plan, PlanError, SCHEMA, Span, Step, StepLimits, StrategySpec, Time,
+};
+
+/// More replicas than any chassis has GPUs, and few enough for every index to be a `ReplicaId`.
+const REPLICAS_MAX: usize = 4_096;
+
+/// A counter of tries beyond this is a typing error, and would make "ends or holds" a matter of days.
+const TRIES_MAX: u32 = 10_000;
+
+impl Limits {
+    pub(crate) fn exhausted(&self, tries: u32, began: Time, now: Time) -> bool {
+        self.attempts.is_some_and(|attempts| tries >= attempts) || self.within.is_some_and(|within| now.since(began) >= within)
+    }
+}
+
+impl StepLimits {
+    pub(crate) fn of(&self, action: &Action) -> Limits {
+        match action {
+            Action::Observe => self.observe,
+            Action::TakeOut { .. } => self.take_out,
+            Action::ProbeInFlight => self.in_flight,
+            Action::CutInFlight => self.cut,
+            Action::Stop { .. } => self.stop,
+            Action::ProbeGpu { .. } => self.gpu_free,
+            Action::Start { .. } => self.start,
+            Action::ProbeHealth => self.health,
+            Action::ProbeFingerprint { .. } => self.identity,
+            Action::SmokePrompt => self.smoke,
+            Action::WarmUp { .. } => self.warm_up,
+            Action::Admit { .. } => self.admit,
+            Action::MeasureLoad => self.load,
+        }
+    }
+
+    /// `None` for the steps that have times of their own.
+    pub(crate) fn of_step(&self, step: Step) -> Option<Limits> {
+        match step {
+            Step::Gate | Step::AwaitZero | Step::Soak => None,
+            Step::TakeOut => Some(self.take_out),
+            Step::Stop => Some(self.stop),
+            Step::GpuFree(_) => Some(self.gpu_free),
+            Step::Start(_) => Some(self.start),
+            Step::Health => Some(self.health),
+            Step::Identity(_) => Some(self.identity),
+            Step::Smoke => Some(self.smoke),
+            Step::WarmUp => Some(self.warm_up),
+            Step::Admit => Some(self.admit),
+        }
+    }
+
+    fn named(&self) -> [(&'static str, Limits); 13] {
+        [
+            ("observe", self.observe),
+            ("take_out", self.take_out),
+            ("in_flight", self.in_flight),
+            ("cut", self.cut),
+            ("stop", self.stop),
+            ("gpu_free", self.gpu_free),
+            ("start", self.start),
+            ("health", self.health),
+            ("identity", self.identity),
+            ("smoke", self.smoke),
+            ("warm_up", self.warm_up),
+            ("admit", self.admit),
+            ("load", self.load),
+        ]
+    }
+}
+
+fn check(good: bool, key: impl Display, found: impl Display, expected: &str) -> Result<(), PlanError> {
+    if good {
+        return Ok(());
+    }
+    Err(PlanError::Value { key: key.to_string(), found: found.to_string(), expected: expected.to_owned() })
+}
+
+fn positive(key: &str, span: Span) -> Result<(), PlanError> {
+    check(!span.is_zero(), key, span, "a duration above zero")
+}
+
+impl Plan {
+    /// Whether the plan can be carried out.
+    ///
+    /// # Errors
+    /// The first thing that is wrong: its key, what was expected, what to do.
+    pub fn validate(&self) -> Result<(), PlanError> {
+        if self.schema != SCHEMA {
+            return Err(PlanError::Schema { found: self.schema.clone() });
+        }
+        self.check_fleet()?;
+        self.check_windows()?;
+        self.check_rollout()?;
+        self.check_steps()?;
+        self.check_gate()?;
+        self.check_guards()
+    }
+
+    fn check_fleet(&self) -> Result<(), PlanError> {
+        let count = self.replicas.len();
+        if count == 1 {
+            return Err(PlanError::SingleReplica);
+        }
+        if count == 0 || count > REPLICAS_MAX {
+            return Err(PlanError::ReplicaCount { count, most: REPLICAS_MAX });
+        }
+        // TOML has no larger integers.
+        check(i64::try_from(self.seed).is_ok(), "seed", self.seed, "at most 9223372036854775807, so that TOML can hold it")?;
+        check(!self.from.name.is_empty(), "from.name", "empty", "the old version's name")?;
+        check(!self.to.name.is_empty(), "to.name", "empty", "the new version's name")?;
+        let mut names = BTreeSet::new();
+        let mut gpus = BTreeSet::new();
+        for (index, replica) in self.replicas.iter().enumerate() {
+            let name = &replica.name;
+            check(!name.is_empty(), format!("replicas[{index}].name"), "empty", "a name")?;
+            check(names.insert(name), format!("replicas[{index}].name"), name, "a name no other replica has")?;
+            for gpu in &replica.gpus {
+                check(gpus.insert(gpu), format!("replicas[{index}].gpus"), gpu, "GPUs no other replica runs on")?;
+            }
+        }
+        let max_unavailable = self.strategy.max_unavailable();
+        if max_unavailable == 0 || max_unavailable >= count {
+            return Err(PlanError::MaxUnavailable { found: max_unavailable, replicas: count });
+        }
+        let StrategySpec::Rolling { order, .. } = &self.strategy;
+        let mut seen = BTreeSet::new();
+        for name in order {
+            check(names.contains(name), "strategy.order", name, "names of replicas in the plan")?;
+            check(seen.insert(name), "strategy.order", name, "each name once")?;
+        }
+        Ok(())
+    }
+
+    fn check_windows(&self) -> Result<(), PlanError> {
+        let expected = self.rollout.move_expected;
+        if !self.windows.is_empty() {
+            check(!expected.is_zero(), "rollout.move_expected", expected, "how long one move takes, as there are windows")?;
+        }
+        let mut last = Time::ZERO;
+        for (index, window) in self.windows.iter().enumerate() {
+            let key = format!("windows[{index}]");
+            let shown = format!("{} to {}", window.opens, window.closes);
+            check(window.opens < window.closes, &key, &shown, "an end after the beginning")?;
+            check(window.opens >= last, &key, &shown, "windows in order, without overlap")?;
+            check(
+                window.opens + expected <= window.closes,
+                &key,
+                &shown,
+                "room for one move (rollout.move_expected): lengthen or drop it",
+            )?;
+            last = window.closes;
+        }
+        Ok(())
+    }
+
+    fn check_rollout(&self) -> Result<(), PlanError> {
+        let rollout = &self.rollout;
+        let drain = &rollout.drain;
+        check((1..=100).contains(&rollout.bring_ups), "rollout.bring_ups", rollout.bring_ups, "1 to 100")?;
+        check(rollout.revivals <= 100, "rollout.revivals", rollout.revivals, "0 to 100")?;
+        let weight = rollout.admit_weight.unwrap_or(100);
+        check((1..=100).contains(&weight), "rollout.admit_weight", weight, "1 to 100 percent")?;
+        positive("rollout.drain.timeout", drain.timeout)?;
+        positive("rollout.drain.probe_every", drain.probe_every)?;
+        positive("rollout.drain.believe_after", drain.believe_after)?;
+        check(drain.zeroes >= 2, "rollout.drain.zeroes", drain.zeroes, "2 or more: one look proves nothing")?;
+        check(drain.zeroes <= TRIES_MAX, "rollout.drain.zeroes", drain.zeroes, "at most 10000")?;
+        if let AtDeadline::Extend { hard_limit, .. } = drain.at_deadline {
+            check(
+                hard_limit > drain.timeout,
+                "rollout.drain.at_deadline.hard_limit",
+                hard_limit,
+                "longer than rollout.drain.timeout, as both count from the same instant",
+            )?;
+        }
+        Ok(())
+    }
+
+    fn check_steps(&self) -> Result<(), PlanError> {
+        let steps = &self.rollout.steps;
+        for (name, limits) in steps.named() {
+            let key = format!("rollout.steps.{name}");
+            positive(&format!("{key}.every"), limits.every)?;
+            positive(&format!("{key}.reply_within"), limits.reply_within)?;
+            check(
+                limits.attempts.is_some() || limits.within.is_some(),
+                &key,
+                "without a bound",
+                "`attempts` or `within`, so that it ends",
+            )?;
+            if let Some(within) = limits.within {
+                positive(&format!("{key}.within"), within)?;
+            }
+            if let Some(attempts) = limits.attempts {
+                check((1..=TRIES_MAX).contains(&attempts), format!("{key}.attempts"), attempts, "1 to 10000")?;
+            }
+        }
+        check(
+            steps.cut.attempts.is_some(),
+            "rollout.steps.cut",
+            "without attempts",
+            "`attempts`: the drain's time is over by then",
+        )?;
+        check(
+            steps.stop.reply_within > self.rollout.stop_grace,
+            "rollout.steps.stop.reply_within",
+            steps.stop.reply_within,
+            "longer than rollout.stop_grace, or the reply is never waited for",
+        )
+    }
+
+    fn check_gate(&self) -> Result<(), PlanError> {
+        let gate = &self.gate;
+        positive("gate.recheck", gate.recheck)?;
+        positive("gate.wait_max", gate.wait_max)?;
+        check(gate.margin.is_finite() && gate.margin > -1.0, "gate.margin", gate.margin, "a share such as 0.1")?;
+        let mut last: Option<(u16, f64)> = None;
+        for row in &gate.capacity {
+            let good = row.rate.is_finite() && row.rate >= 0.0;
+            check(good, "gate.capacity.rate", row.rate, "requests a second, zero or more")?;
+            let rises = last.is_none_or(|(serving, rate)| row.serving > serving && row.rate >= rate);
+            check(rises, "gate.capacity", row.serving, "rows in rising order of `serving`, with rates that do not fall")?;
+            last = Some((row.serving, row.rate));
+        }
+        Ok(())
+    }
+
+    fn check_guards(&self) -> Result<(), PlanError> {
+        for (index, guard) in self.guards.iter().enumerate() {
+            let key = format!("guards[{index}]");
+            let good = guard.limit.is_finite() && guard.limit >= 0.0;
+            check(good, format!("{key}.limit"), guard.limit, "a number, zero or more")?;
+            positive(&format!("{key}.sustained"), guard.sustained)?;
+            let clear = guard.action != GuardAction::RollBack || guard.figure == Figure::ErrorRate;
+            check(clear, format!("{key}.action"), "roll_back", "hold: only errors are clear enough to roll back by themselves")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,253 @@
+//! Decisions for the rollout as a whole: what to do with the moves in hand, which move is next, when to hold, when it is over.
+
+use super::{Hold, Move, Purpose, Rollout, Run};
+use crate::gate::next_window;
+use crate::timers::Timer;
+use crate::{
+    Approve, Figure, GuardAction, HoldReason, MoveResult, Note, Outcome, ReplicaId, ReplicaState, Step, Time, VersionRef,
+};
+
+impl HoldReason {
+    /// After a hard one the replica in hand is put back where that is possible; a soft one only keeps the next move from beginning.
+    pub(super) fn is_hard(&self) -> bool {
+        match self {
+            HoldReason::Approval | HoldReason::Window | HoldReason::Gate { .. } | HoldReason::NoWayBack { .. } => false,
+            HoldReason::Operator
+            | HoldReason::Guard { .. }
+            | HoldReason::DrainTimedOut { .. }
+            | HoldReason::MoveFailed { .. } => true,
+        }
+    }
+}
+
+/// What is to be done with a move in hand.
+enum Steer {
+    GoOn,
+    /// Nothing was touched yet.
+    CallOff,
+    /// Back into rotation as it is.
+    PutBack(VersionRef, &'static str),
+    /// To the old version.
+    Restore(&'static str),
+    /// It serves; what is left of its soak is not waited for.
+    LeaveServing,
+}
+
+impl Rollout {
+    /// Redirects the first move in hand that should not go on as it is. Whether there was one.
+    pub(super) fn steer_moves(&mut self) -> bool {
+        let in_hand: Vec<ReplicaId> = self.moves.keys().copied().collect();
+        in_hand.into_iter().any(|id| match self.steer(id, &self.moves[&id]) {
+            Steer::GoOn => false,
+            Steer::CallOff => {
+                self.remove_move(id, MoveResult::CalledOff);
+                self.approval_back();
+                true
+            }
+            Steer::PutBack(running, reason) => {
+                self.put_back(id, running, reason.to_owned());
+                true
+            }
+            Steer::Restore(reason) => {
+                self.restore(id, reason.to_owned());
+                true
+            }
+            Steer::LeaveServing => {
+                self.remove_move(id, MoveResult::Done);
+                self.set_state(id, ReplicaState::Serving);
+                true
+            }
+        })
+    }
+
+    fn steer(&self, id: ReplicaId, mv: &Move) -> Steer {
+        // Moves that mend are never redirected; one the world is in the middle of waits for that to be over.
+        if mv.purpose != Purpose::Goal || self.changing(id) {
+            return Steer::GoOn;
+        }
+        let holds = matches!(self.run, Run::Hold(_));
+        let holds_hard = matches!(&self.run, Run::Hold(hold) if hold.reason.is_hard());
+        let aborts = self.run == Run::Abort;
+        let turned = mv.target != self.goal;
+        match mv.step() {
+            Step::Gate if holds || aborts || turned || self.a_down_one_waits(id) => Steer::CallOff,
+            Step::Gate => Steer::GoOn,
+            Step::Soak if aborts || turned => Steer::LeaveServing,
+            Step::Soak => Steer::GoOn,
+            _ if mv.stopped || !mv.was_serving => {
+                // Toward the old version it mends by itself; a hold lets it finish, for all to serve.
+                if mv.target == VersionRef::To && (aborts || turned) {
+                    Steer::Restore(if aborts { "aborted" } else { "rolled back" })
+                } else {
+                    Steer::GoOn
+                }
+            }
+            _ => {
+                let reason = if aborts {
+                    "aborted"
+                } else if turned {
+                    "rolled back"
+                } else if holds_hard {
+                    "held"
+                } else if self.serving_besides(id) < self.others_needed() {
+                    "another replica went down"
+                } else {
+                    return Steer::GoOn;
+                };
+                match self.replica(id).running.filter(|_| self.can_put_back(id)) {
+                    Some(running) => Steer::PutBack(running, reason),
+                    None if mv.target == VersionRef::To && (aborts || turned) => Steer::Restore(reason),
+                    None => Steer::GoOn,
+                }
+            }
+        }
+    }
+
+    /// A serving replica does not wait at the gate for one that is down and could be moved first.
+    fn a_down_one_waits(&self, at_gate: ReplicaId) -> bool {
+        self.replica(at_gate).state.serves()
+            && self.ids().any(|id| !self.replica(id).state.serves() && self.is_pending(id))
+    }
+
+    fn is_pending(&self, id: ReplicaId) -> bool {
+        let replica = self.replica(id);
+        let there = replica.state.serves() && replica.running == Some(self.goal);
+        !there && replica.state != ReplicaState::Parked && replica.survey.is_none() && !self.moves.contains_key(&id)
+    }
+
+    /// Those that are down first, then the plan's order, then as listed.
+    fn next_pending(&self) -> Option<ReplicaId> {
+        let order = self.plan.strategy.order();
+        let rank = |id: ReplicaId| {
+            let name = &self.plan.replicas[id.index()].name;
+            order.iter().position(|other| other == name).unwrap_or(order.len())
+        };
+        let pending = self.ids().filter(|id| self.is_pending(*id));
+        pending.min_by_key(|id| (self.replica(*id).state.serves(), rank(*id), *id))
+    }
+
+    /// Begins the next move, if one may begin. Whether it did or decided anything else.
+    pub(super) fn begin_moves(&mut self) -> bool {
+        if self.run != Run::Go {
+            return false;
+        }
+        let first_alone = self.approvals_wanted() == Approve::First && self.upgrades_done == 0;
+        let at_once = if first_alone { 1 } else { self.plan.strategy.max_unavailable() };
+        if self.moves.len() >= at_once {
+            return false;
+        }
+        let Some(id) = self.next_pending() else { return false };
+        if self.replica(id).moves_done > self.plan.rollout.revivals {
+            self.park_idle(id, "went down again after it was moved and brought up again".to_owned());
+            return true;
+        }
+        let ask = match self.approvals_wanted() {
+            Approve::Each => true,
+            Approve::First => self.upgrades_done > 0,
+            Approve::None => false,
+        };
+        if ask && !self.approved {
+            self.hold(HoldReason::Approval, None);
+            return true;
+        }
+        if self.approvals_wanted() == Approve::Each {
+            self.approved = false;
+        }
+        self.begin(id, self.goal, Purpose::Goal);
+        true
+    }
+
+    /// With nothing in hand: over, or holding at what serves. Whether that is news.
+    pub(super) fn rest(&mut self) -> bool {
+        if !self.moves.is_empty() || self.replicas.iter().any(|replica| replica.survey.is_some()) {
+            return false;
+        }
+        let all_there = self.ids().all(|id| !self.is_pending(id) && self.replica(id).state.serves());
+        match &mut self.run {
+            Run::Go if all_there => {
+                self.end(if self.goal == VersionRef::To { Outcome::Completed } else { Outcome::RolledBack });
+            }
+            Run::Abort => self.end(Outcome::Aborted),
+            Run::Hold(hold) if !hold.settled => {
+                hold.settled = true;
+                let of = self.replicas.len();
+                let serving = self.replicas.iter().filter(|replica| replica.state.serves()).count();
+                self.note(Note::HoldSettled { serving, of });
+                self.safety.check_report(&self.report());
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.run = Run::Ended(outcome);
+        self.timers.clear_all();
+        self.note(Note::Ended { outcome });
+        self.safety.check_report(&self.report());
+    }
+
+    /// Holds, unless it holds for a harder reason or is on its way to its end.
+    pub(super) fn hold(&mut self, reason: HoldReason, until: Option<Time>) {
+        match &self.run {
+            Run::Go => {}
+            Run::Hold(hold) if reason.is_hard() && !hold.reason.is_hard() => {}
+            _ => return,
+        }
+        self.timers.clear(Timer::HoldUntil);
+        if let Some(until) = until {
+            self.timers.set(Timer::HoldUntil, until);
+        }
+        self.note(Note::HoldBegan { reason: reason.clone(), until });
+        self.run = Run::Hold(Hold { reason, since: self.now, until, settled: false });
+    }
+
+    pub(super) fn resume(&mut self) {
+        if matches!(self.run, Run::Hold(_)) {
+            self.timers.clear(Timer::HoldUntil);
+            self.note(Note::HoldEnded);
+            self.run = Run::Go;
+            self.guards.fill_with(Default::default);
+        }
+    }
+
+    pub(super) fn resume_by_person(&mut self, reason: &HoldReason) {
+        match reason {
+            HoldReason::Approval => self.approved = true,
+            HoldReason::Window => {
+                let expected = self.plan.rollout.move_expected;
+                let next = next_window(&self.plan.windows, self.now, expected);
+                self.window_waived_until = next.unwrap_or(Time::MAX);
+            }
+            _ => {}
+        }
+        self.retry_parked();
+        self.resume();
+    }
+
+    pub(super) fn abort(&mut self) {
+        self.resume();
+        self.run = Run::Abort;
+    }
+
+    pub(super) fn guard_sample(&mut self, figure: Figure, value: f64) {
+        let plan = std::sync::Arc::clone(&self.plan);
+        let mut breached = None;
+        for (guard, watch) in plan.guards.iter().zip(&mut self.guards) {
+            if guard.figure == figure && watch.sample(guard, self.now, value) {
+                breached = breached.or(Some(guard));
+            }
+        }
+        // Going back is the mending of a breach; it is not stopped by one.
+        let Some(guard) = breached.filter(|_| self.goal == VersionRef::To) else { return };
+        match guard.action {
+            GuardAction::Hold => {
+                self.hold(HoldReason::Guard { figure, value, limit: guard.limit }, None);
+            }
+            GuardAction::RollBack if self.run != Run::Abort => {
+                self.go_back(format!("{figure:?} stayed above {} (last {value})", guard.limit));
+            }
+            GuardAction::RollBack => {}
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Surveys: looking at a replica before believing anything of it, at the start, after a recovery, and when one that was down came up again.
+
+use super::{Purpose, Replica, Rollout, Survey};
+use crate::drain::DrainWatch;
+use crate::timers::Timer;
+use crate::{Action, MoveResult, Note, Observed, ReplicaId, ReplicaState, Reply, Step};
+
+impl Rollout {
+    /// Looks at every replica. What was outstanding is forgotten: whether it was carried out shows.
+    pub(super) fn survey_all(&mut self) {
+        self.surveying = true;
+        for id in self.ids() {
+            self.drop_commands(id);
+            self.timers.clear(Timer::Retry(id));
+            self.survey(id);
+        }
+    }
+
+    fn survey(&mut self, id: ReplicaId) {
+        self.replica_mut(id).survey = Some(Survey { tries: 0, since: self.now });
+        self.timers.clear(Timer::SurveyAgain(id));
+        self.survey_look(id);
+    }
+
+    pub(super) fn survey_look(&mut self, id: ReplicaId) {
+        self.issue(id, true, Action::Observe);
+    }
+
+    pub(super) fn survey_reply(&mut self, id: ReplicaId, reply: Reply) {
+        let Some(mut survey) = self.replica(id).survey else { return };
+        match reply {
+            Reply::Observed(seen) => {
+                self.replica_mut(id).survey = None;
+                self.found(id, seen);
+            }
+            Reply::Failed { reason, retryable } => {
+                let limits = self.plan.rollout.steps.observe;
+                survey.tries += 1;
+                if retryable && !limits.exhausted(survey.tries, survey.since, self.now) {
+                    self.replica_mut(id).survey = Some(survey);
+                    self.timers.set(Timer::SurveyAgain(id), self.now + limits.every);
+                    return;
+                }
+                self.not_found(id, reason);
+            }
+            _ => unreachable!("replies that do not fit are refused"),
+        }
+        self.survey_over();
+    }
+
+    fn not_found(&mut self, id: ReplicaId, reason: String) {
+        let replica = self.replica_mut(id);
+        replica.survey = None;
+        replica.running = None;
+        replica.seen_serving = false;
+        // It may well serve; nothing is assumed in its favour, and the gate looks again before it is touched.
+        replica.trouble = Some(format!("could not be observed: {reason}"));
+        if !self.moves.contains_key(&id) && self.replica(id).state != ReplicaState::Parked {
+            self.set_state(id, ReplicaState::Down);
+        }
+    }
+
+    /// Takes what was seen for true. Returns whether the replica serves.
+    pub(super) fn found(&mut self, id: ReplicaId, seen: Observed) -> bool {
+        let serves = seen.in_rotation && seen.process && seen.healthy;
+        let in_move = self.moves.contains_key(&id) && !self.at_gate(id);
+        if let Some(mv) = self.moves.get_mut(&id).filter(|_| seen.in_rotation) {
+            // New requests reach it: whatever drain there was has to begin again.
+            mv.drain = DrainWatch::default();
+        }
+        let replica = self.replica_mut(id);
+        replica.seen_serving = serves;
+        replica.dead = !seen.process;
+        replica.running = seen.version.filter(|_| seen.process);
+        // In a move the replica's own story is better known than what one look can tell: traffic is only ever added.
+        replica.traffic = seen.process && (seen.in_rotation || replica.traffic || !in_move);
+        if !serves && !in_move && replica.trouble.is_none() {
+            replica.trouble = Some(trouble_seen(seen).to_owned());
+        }
+        if serves && !in_move {
+            replica.trouble = None;
+        }
+        let state = match self.replica(id).state {
+            _ if in_move => return serves,
+            ReplicaState::Parked if !serves => ReplicaState::Parked,
+            before if serves && before.serves() => before,
+            _ if serves => ReplicaState::Serving,
+            _ => ReplicaState::Down,
+        };
+        self.set_state(id, state);
+        serves
+    }
+
+    fn at_gate(&self, id: ReplicaId) -> bool {
+        self.moves.get(&id).is_some_and(|mv| mv.step() == Step::Gate)
+    }
+
+    fn survey_over(&mut self) {
+        if self.surveying && self.replicas.iter().all(|replica| replica.survey.is_none()) {
+            self.surveying = false;
+            for id in self.ids() {
+                self.reconcile(id);
+            }
+        }
+    }
+
+    /// Sets a move that was interrupted by a restart back to a step from which everything is ensured again.
+    fn reconcile(&mut self, id: ReplicaId) {
+        let Some(mv) = self.moves.get_mut(&id) else { return };
+        mv.drain.interrupted();
+        let (step, purpose, target) = (mv.step(), mv.purpose, mv.target);
+        let take_out = mv.index_of(Step::TakeOut);
+        let health = mv.index_of(Step::Health);
+        let Replica { dead, running, seen_serving, .. } = *self.replica(id);
+        let runs_target = running == Some(target) && !dead;
+        match step {
+            Step::Gate => self.enter(id, 0),
+            Step::Soak if runs_target && seen_serving => {}
+            Step::Admit if runs_target && seen_serving => self.reached(id, ReplicaState::Readmitted),
+            // It takes requests, or may: before it is touched again the gate is asked again.
+            _ if step == Step::Soak || seen_serving => {
+                self.remove_move(id, MoveResult::CalledOff);
+                self.replica_mut(id).moves_done += u32::from(step == Step::Soak);
+                self.set_state(id, if seen_serving { ReplicaState::Serving } else { ReplicaState::Down });
+            }
+            _ if purpose == Purpose::PutBack && dead => self.restore(id, "found down after the restart".to_owned()),
+            Step::Start(_) | Step::Health | Step::Identity(_) | Step::Smoke | Step::WarmUp | Step::Admit if runs_target => {
+                self.enter(id, health.unwrap_or(0));
+            }
+            _ => self.enter(id, take_out.unwrap_or(0)),
+        }
+    }
+
+    pub(super) fn came_up(&mut self, id: ReplicaId) {
+        let down = matches!(self.replica(id).state, ReplicaState::Down | ReplicaState::Parked);
+        if down && !self.moves.contains_key(&id) {
+            self.survey(id);
+        }
+    }
+
+    pub(super) fn went_down(&mut self, id: ReplicaId, reason: String) {
+        self.note(Note::WentDown { replica: id, reason: reason.clone() });
+        let replica = self.replica_mut(id);
+        replica.dead = true;
+        replica.trouble = Some(format!("went down: {reason}"));
+        if replica.survey.is_some() {
+            // What is on its way may have been seen before.
+            self.survey(id);
+        }
+        if self.surveying {
+            return;
+        }
+        let Some(mv) = self.moves.get(&id) else {
+            if self.replica(id).state != ReplicaState::Parked {
+                self.set_state(id, ReplicaState::Down);
+            }
+            return;
+        };
+        match (mv.step(), mv.purpose) {
+            (Step::Gate, _) => {
+                self.set_state(id, ReplicaState::Down);
+                self.enter(id, 0);
+            }
+            (_, Purpose::PutBack) => self.restore(id, format!("went down: {reason}")),
+            (Step::AwaitZero, _) => self.drained(id),
+            // Still to be confirmed out, or on its way down by our order.
+            (Step::TakeOut | Step::Stop | Step::GpuFree(_), _) => {}
+            _ => self.bring_up_failed(id, format!("went down: {reason}"), false),
+        }
+    }
+}
+
+fn trouble_seen(seen: Observed) -> &'static str {
+    match seen {
+        Observed { process: false, .. } => "its process is not there",
+        Observed { healthy: false, .. } => "it is not healthy",
+        _ => "it is not in rotation",
+    }
+}

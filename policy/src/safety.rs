@@ -1,0 +1,289 @@
+//! The safety conditions, checked on *issuing* each command.
+//!
+//! The view they are checked against is a fold over the commands handed out and the events that came in, kept apart from the interpreter of
+//! moves: the same mistake would have to be made twice to go unseen. A violation is a bug in this crate, so it is an assertion; a rollout that
+//! stops is safer than one that goes on.
+//!
+//! These are rolling's forms of the conditions; another strategy states its own (recreate: condition 2 does not hold, in so many words).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::gate::{next_window, window_holds};
+use crate::{
+    Action, AtDeadline, Command, CommandId, Event, FinalReport, Observed, Operator, Plan, ReplicaId, Reply, Span, Then, Time,
+    VersionRef,
+};
+
+/// What has been seen of every replica, and what was asked.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Safety {
+    plan: Arc<Plan>,
+    replicas: Vec<View>,
+    open: BTreeMap<CommandId, (ReplicaId, Action)>,
+    window_waived_until: Time,
+}
+
+/// One replica as seen. Nothing is assumed in its favour.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct View {
+    serving: bool,
+    /// Since its last start it may have been given requests.
+    traffic: bool,
+    dead: bool,
+    out_at: Option<Time>,
+    /// Looks in a row that found zero by both sources, since it is out.
+    zeroes: u32,
+    /// Since when one source, with nothing better against it, says zero.
+    one_zero_since: Option<Time>,
+    one_zero_for: Span,
+    gpu_free_for: Option<VersionRef>,
+    started: Option<VersionRef>,
+    expected: Option<VersionRef>,
+    version: Option<VersionRef>,
+    healthy: bool,
+    identified: bool,
+    smoke: bool,
+    undo_ready: bool,
+    /// A move toward this version has begun. A look at the replica outside a recovery ends it.
+    moving: Option<VersionRef>,
+    recovering: bool,
+}
+
+impl Safety {
+    pub(crate) fn new(plan: Arc<Plan>) -> Safety {
+        let unseen = View { traffic: true, ..View::default() };
+        let replicas = vec![unseen; plan.replicas.len()];
+        Safety { plan, replicas, open: BTreeMap::new(), window_waived_until: Time::ZERO }
+    }
+
+    /// Folds an event in.
+    pub(crate) fn saw(&mut self, now: Time, event: &Event) {
+        match event {
+            Event::Outcome { id, outcome } => {
+                if let Some((replica, action)) = self.open.remove(id) {
+                    self.saw_reply(now, replica, &action, outcome);
+                }
+            }
+            Event::ReplicaDown { replica, .. } => {
+                let view = &mut self.replicas[replica.index()];
+                view.forget_checks();
+                (view.serving, view.dead) = (false, true);
+            }
+            Event::Recovered => {
+                self.open.clear();
+                for view in &mut self.replicas {
+                    view.forget_checks();
+                    view.recovering = true;
+                }
+            }
+            Event::Operator(Operator::Resume) => {
+                let expected = self.plan.rollout.move_expected;
+                self.window_waived_until = next_window(&self.plan.windows, now, expected).unwrap_or(Time::MAX);
+            }
+            Event::Start
+            | Event::Tick
+            | Event::ReplicaUp { .. }
+            | Event::Load { .. }
+            | Event::Figure { .. }
+            | Event::Operator(_) => {}
+        }
+    }
+
+    fn saw_reply(&mut self, now: Time, replica: ReplicaId, action: &Action, reply: &Reply) {
+        let view = &mut self.replicas[replica.index()];
+        match reply {
+            Reply::Observed(seen) => view.observed(*seen),
+            Reply::Out => view.out_at = view.out_at.or(Some(now)),
+            Reply::InFlight { balancer, engine } => view.in_flight(now, *balancer, *engine),
+            Reply::Stopped { .. } => {
+                view.forget_checks();
+                (view.dead, view.traffic, view.version) = (true, false, None);
+            }
+            Reply::GpuFree => {
+                if let Action::ProbeGpu { version } = action {
+                    view.gpu_free_for = Some(*version);
+                }
+            }
+            Reply::Started => view.dead = false,
+            Reply::Healthy => view.healthy = true,
+            Reply::Fingerprint { seen } => {
+                view.version = *seen;
+                view.identified = seen.is_some() && *seen == view.expected && view.started.is_none_or(|v| Some(v) == *seen);
+            }
+            Reply::SmokeAnswered => view.smoke = true,
+            Reply::Admitted => (view.serving, view.moving) = (true, None),
+            Reply::Cut { .. } | Reply::WarmedUp | Reply::Load { .. } | Reply::Failed { .. } => {}
+        }
+    }
+
+    /// Checks a command that is about to be issued, then folds it in.
+    ///
+    /// # Panics
+    /// When it breaks a condition.
+    pub(crate) fn issue(&mut self, now: Time, command: &Command) {
+        let Some(replica) = command.replica else { return };
+        match &command.action {
+            Action::TakeOut { toward } => self.check_take_out(now, replica, *toward),
+            Action::CutInFlight => self.check_cut(now, replica),
+            Action::Stop { .. } => self.check_stop(now, replica),
+            Action::Start { version } => self.check_start(replica, *version),
+            Action::Admit { .. } => self.check_admit(replica),
+            _ => {}
+        }
+        self.open.retain(|_, (owner, _)| *owner != replica);
+        self.open.insert(command.id, (replica, command.action.clone()));
+        self.replicas[replica.index()].asked(&command.action);
+    }
+
+    fn check_take_out(&self, now: Time, replica: ReplicaId, toward: VersionRef) {
+        let view = &self.replicas[replica.index()];
+        if view.serving {
+            let others = self.others(replica);
+            assert!(others > 0, "safety condition 2: {replica} is the last one that serves; seen: {view:?}");
+            let needed = self.replicas.len().saturating_sub(self.plan.strategy.max_unavailable());
+            assert!(
+                others >= needed,
+                "safety condition 1: {replica} would be taken out while {others} others serve, {needed} must; seen: {view:?}"
+            );
+        }
+        if toward == VersionRef::To && view.moving.is_none() {
+            assert!(
+                view.undo_ready,
+                "safety condition 5: a move of {replica} begins that could not be undone; seen: {view:?}"
+            );
+            let plan = &self.plan;
+            assert!(
+                now < self.window_waived_until || window_holds(&plan.windows, now, plan.rollout.move_expected),
+                "safety condition 5: a move of {replica} begins at {now}, in no window that holds it; seen: {view:?}"
+            );
+        }
+    }
+
+    fn check_cut(&self, now: Time, replica: ReplicaId) {
+        let view = &self.replicas[replica.index()];
+        assert!(
+            self.may_cut(now, view),
+            "safety condition 3: requests on {replica} would be cut before the drain's time is over or without the plan's word; seen: {view:?}"
+        );
+    }
+
+    fn check_stop(&self, now: Time, replica: ReplicaId) {
+        let view = &self.replicas[replica.index()];
+        let drain = &self.plan.rollout.drain;
+        let believed = view.one_zero_since.is_some() && view.one_zero_for >= drain.believe_after;
+        let idle = view.dead || !view.traffic || (view.out_at.is_some() && (view.zeroes >= drain.zeroes || believed));
+        assert!(
+            idle || self.may_cut(now, view),
+            "safety condition 3: {replica} would be stopped with requests in flight before the drain's time is over; seen: {view:?}"
+        );
+    }
+
+    fn may_cut(&self, now: Time, view: &View) -> bool {
+        let drain = &self.plan.rollout.drain;
+        let limit = match drain.at_deadline {
+            AtDeadline::Cut => drain.timeout,
+            AtDeadline::Extend { hard_limit, then: Then::Cut } => hard_limit,
+            AtDeadline::Abort | AtDeadline::Extend { then: Then::Abort, .. } => return false,
+        };
+        view.out_at.is_some_and(|out_at| now >= out_at + limit)
+    }
+
+    fn check_start(&self, replica: ReplicaId, version: VersionRef) {
+        let view = &self.replicas[replica.index()];
+        assert!(
+            view.gpu_free_for == Some(version),
+            "safety condition 3: {version} would be started on {replica} before its GPU memory is free; seen: {view:?}"
+        );
+    }
+
+    fn check_admit(&self, replica: ReplicaId) {
+        let view = &self.replicas[replica.index()];
+        assert!(
+            view.healthy && view.identified && view.smoke,
+            "safety condition 4: {replica} would be admitted before it is healthy, identified and has answered the smoke prompt; seen: {view:?}"
+        );
+    }
+
+    /// Condition 6: every replica serves the report's version, or is named with what mends it.
+    ///
+    /// # Panics
+    /// When a replica is neither.
+    pub(crate) fn check_report(&self, report: &FinalReport) {
+        for (index, view) in (0..u16::MAX).zip(&self.replicas) {
+            let replica = ReplicaId(index);
+            let named = report.exceptions.iter().any(|exception| exception.replica == replica && !exception.mend.is_empty());
+            let serves = view.serving && view.version == Some(report.version) && report.serving.contains(&replica);
+            assert!(
+                named || serves,
+                "safety condition 6: {replica} neither serves {} nor is named in the report; seen: {view:?}",
+                report.version
+            );
+        }
+    }
+
+    fn others(&self, besides: ReplicaId) -> usize {
+        self.replicas.iter().enumerate().filter(|(index, view)| *index != besides.index() && view.serving).count()
+    }
+}
+
+impl View {
+    fn forget_checks(&mut self) {
+        (self.healthy, self.identified, self.smoke) = (false, false, false);
+    }
+
+    fn observed(&mut self, seen: Observed) {
+        self.serving = seen.in_rotation && seen.process && seen.healthy;
+        self.dead = !seen.process;
+        self.traffic = seen.process && (seen.in_rotation || self.traffic);
+        self.version = seen.version.filter(|_| seen.process);
+        self.undo_ready = seen.undo_ready;
+        if seen.in_rotation {
+            (self.out_at, self.zeroes, self.one_zero_since) = (None, 0, None);
+        }
+        self.started = None;
+        if !self.recovering {
+            self.moving = None;
+        }
+        self.recovering = false;
+    }
+
+    fn in_flight(&mut self, now: Time, balancer: Option<u32>, engine: Option<u32>) {
+        self.zeroes = if (balancer, engine) == (Some(0), Some(0)) { self.zeroes.saturating_add(1) } else { 0 };
+        let one_zero = balancer == Some(0) || (balancer.is_none() && engine == Some(0));
+        self.one_zero_since = one_zero.then(|| self.one_zero_since.unwrap_or(now));
+        self.one_zero_for = self.one_zero_since.map_or(Span::ZERO, |since| now.since(since));
+    }
+
+    fn asked(&mut self, action: &Action) {
+        match action {
+            Action::TakeOut { toward } => (self.serving, self.moving) = (false, Some(*toward)),
+            Action::Stop { .. } => {
+                self.forget_checks();
+                (self.serving, self.gpu_free_for, self.started) = (false, None, None);
+            }
+            Action::Start { version } => {
+                self.forget_checks();
+                (self.started, self.traffic) = (Some(*version), false);
+                (self.zeroes, self.one_zero_since) = (0, None);
+            }
+            Action::ProbeFingerprint { expect } => self.expected = Some(*expect),
+            Action::Admit { .. } => {
+                self.traffic = true;
+                (self.out_at, self.zeroes, self.one_zero_since) = (None, 0, None);
+            }
+            Action::Observe
+            | Action::ProbeInFlight
+            | Action::CutInFlight
+            | Action::ProbeGpu { .. }
+            | Action::ProbeHealth
+            | Action::SmokePrompt
+            | Action::WarmUp { .. }
+            | Action::MeasureLoad => {}
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "safety_tests.rs"]
+mod tests;
