@@ -31,7 +31,13 @@ impl DrainWatch {
         self.alone = None;
     }
 
-    pub(crate) fn sample(&mut self, spec: &DrainSpec, now: Time, balancer: Option<u32>, engine: Option<u32>) -> Verdict {
+    pub(crate) fn sample(
+        &mut self,
+        spec: &DrainSpec,
+        now: Time,
+        balancer: Option<u32>,
+        engine: Option<u32>,
+    ) -> Verdict {
         let alone = match (balancer, engine) {
             (Some(0), Some(0)) => {
                 self.zeroes = self.zeroes.saturating_add(1);
@@ -76,14 +82,23 @@ mod tests {
     fn zero_is_seen_twice_in_a_row_by_both() {
         assert_eq!(watch(&[(0, Some(0), Some(0))]), Verdict::Wait);
         assert_eq!(watch(&[(0, Some(0), Some(0)), (1, Some(0), Some(0))]), Verdict::Zero);
-        assert_eq!(watch(&[(0, Some(0), Some(0)), (1, Some(1), Some(0)), (2, Some(0), Some(0))]), Verdict::Wait);
+        assert_eq!(
+            watch(&[(0, Some(0), Some(0)), (1, Some(1), Some(0)), (2, Some(0), Some(0))]),
+            Verdict::Wait
+        );
     }
 
     #[test]
     fn a_stuck_gauge_loses_against_a_steady_balancer() {
         assert_eq!(watch(&[(0, Some(0), Some(3)), (19, Some(0), Some(3))]), Verdict::Wait);
-        assert_eq!(watch(&[(0, Some(0), Some(3)), (20, Some(0), Some(3))]), Verdict::Believed(Source::Balancer, Some(3)));
-        assert_eq!(watch(&[(0, None, Some(0)), (20, None, Some(0))]), Verdict::Believed(Source::Engine, None));
+        assert_eq!(
+            watch(&[(0, Some(0), Some(3)), (20, Some(0), Some(3))]),
+            Verdict::Believed(Source::Balancer, Some(3))
+        );
+        assert_eq!(
+            watch(&[(0, None, Some(0)), (20, None, Some(0))]),
+            Verdict::Believed(Source::Engine, None)
+        );
         assert_eq!(watch(&[(0, Some(2), Some(0)), (90, Some(2), Some(0))]), Verdict::Wait);
         assert_eq!(watch(&[(0, None, None), (90, None, None)]), Verdict::Wait);
     }

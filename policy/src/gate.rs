@@ -17,12 +17,14 @@ pub fn headroom(load: f64, table: &[CapacityRow], serving: usize) -> Option<f64>
 
 /// Whether a move that takes `move_expected` may begin now. Without windows it always may.
 pub fn window_holds(windows: &[Window], now: Time, move_expected: Span) -> bool {
-    windows.is_empty() || windows.iter().any(|window| window.opens <= now && now + move_expected <= window.closes)
+    windows.is_empty()
+        || windows.iter().any(|window| window.opens <= now && now + move_expected <= window.closes)
 }
 
 /// When the next window opens that holds a move; `None` when none is left.
 pub fn next_window(windows: &[Window], now: Time, move_expected: Span) -> Option<Time> {
-    let usable = windows.iter().filter(|window| window.opens > now && window.opens + move_expected <= window.closes);
+    let usable =
+        windows.iter().filter(|window| window.opens > now && window.opens + move_expected <= window.closes);
     usable.map(|window| window.opens).min()
 }
 

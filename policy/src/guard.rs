@@ -33,8 +33,12 @@ mod tests {
 
     #[test]
     fn only_a_sustained_excess_is_a_breach() {
-        let guard =
-            Guard { figure: Figure::TtftP99, limit: 2.0, sustained: Span::from_secs(30), action: GuardAction::Hold };
+        let guard = Guard {
+            figure: Figure::TtftP99,
+            limit: 2.0,
+            sustained: Span::from_secs(30),
+            action: GuardAction::Hold,
+        };
         let mut watch = GuardWatch::default();
         let mut at = |second, value| watch.sample(&guard, Time::from_secs(second), value);
         assert!(!at(0, 3.0));

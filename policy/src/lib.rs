@@ -14,6 +14,7 @@
 mod command;
 mod drain;
 mod event;
+mod fold;
 mod gate;
 mod guard;
 mod ids;
@@ -30,9 +31,10 @@ mod timers;
 
 pub use command::{Action, Command};
 pub use event::{Event, EventError, Figure, Observed, Operator, Reply};
+pub use fold::{HoldReport, MoveReport, RolloutReport, TimedNote, fold};
 pub use gate::{headroom, next_window, window_holds};
 pub use ids::{CommandId, ReplicaId, VersionRef};
-pub use journal::{Entry, Record};
+pub use journal::{Entry, Record, Recorder, ReplayError};
 pub use plan::{
     Approve, AtDeadline, CapacityRow, DrainSpec, ExpectedPhases, GateSpec, Guard, GuardAction, Limits,
     OnFailure, Plan, ReplicaSpec, RolloutSpec, SCHEMA, Slo, StepLimits, Then, VersionSpec, Window,

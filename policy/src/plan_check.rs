@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use crate::{
-    Action, AtDeadline, Figure, GuardAction, Limits, Plan, PlanError, SCHEMA, Span, Step, StepLimits, StrategySpec, Time,
+    Action, AtDeadline, Figure, GuardAction, Limits, Plan, PlanError, SCHEMA, Span, Step, StepLimits,
+    StrategySpec, Time,
 };
 
 /// More replicas than any chassis has GPUs, and few enough for every index to be a `ReplicaId`.
@@ -15,7 +16,8 @@ const TRIES_MAX: u32 = 10_000;
 
 impl Limits {
     pub(crate) fn exhausted(&self, tries: u32, began: Time, now: Time) -> bool {
-        self.attempts.is_some_and(|attempts| tries >= attempts) || self.within.is_some_and(|within| now.since(began) >= within)
+        self.attempts.is_some_and(|attempts| tries >= attempts)
+            || self.within.is_some_and(|within| now.since(began) >= within)
     }
 }
 
@@ -110,7 +112,12 @@ impl Plan {
             return Err(PlanError::ReplicaCount { count, most: REPLICAS_MAX });
         }
         // TOML has no larger integers.
-        check(i64::try_from(self.seed).is_ok(), "seed", self.seed, "at most 9223372036854775807, so that TOML can hold it")?;
+        check(
+            i64::try_from(self.seed).is_ok(),
+            "seed",
+            self.seed,
+            "at most 9223372036854775807, so that TOML can hold it",
+        )?;
         check(!self.from.name.is_empty(), "from.name", "empty", "the old version's name")?;
         check(!self.to.name.is_empty(), "to.name", "empty", "the new version's name")?;
         let mut names = BTreeSet::new();
@@ -118,9 +125,19 @@ impl Plan {
         for (index, replica) in self.replicas.iter().enumerate() {
             let name = &replica.name;
             check(!name.is_empty(), format!("replicas[{index}].name"), "empty", "a name")?;
-            check(names.insert(name), format!("replicas[{index}].name"), name, "a name no other replica has")?;
+            check(
+                names.insert(name),
+                format!("replicas[{index}].name"),
+                name,
+                "a name no other replica has",
+            )?;
             for gpu in &replica.gpus {
-                check(gpus.insert(gpu), format!("replicas[{index}].gpus"), gpu, "GPUs no other replica runs on")?;
+                check(
+                    gpus.insert(gpu),
+                    format!("replicas[{index}].gpus"),
+                    gpu,
+                    "GPUs no other replica runs on",
+                )?;
             }
         }
         let max_unavailable = self.strategy.max_unavailable();
@@ -139,7 +156,12 @@ impl Plan {
     fn check_windows(&self) -> Result<(), PlanError> {
         let expected = self.rollout.move_expected;
         if !self.windows.is_empty() {
-            check(!expected.is_zero(), "rollout.move_expected", expected, "how long one move takes, as there are windows")?;
+            check(
+                !expected.is_zero(),
+                "rollout.move_expected",
+                expected,
+                "how long one move takes, as there are windows",
+            )?;
         }
         let mut last = Time::ZERO;
         for (index, window) in self.windows.iter().enumerate() {
@@ -197,7 +219,12 @@ impl Plan {
                 positive(&format!("{key}.within"), within)?;
             }
             if let Some(attempts) = limits.attempts {
-                check((1..=TRIES_MAX).contains(&attempts), format!("{key}.attempts"), attempts, "1 to 10000")?;
+                check(
+                    (1..=TRIES_MAX).contains(&attempts),
+                    format!("{key}.attempts"),
+                    attempts,
+                    "1 to 10000",
+                )?;
             }
         }
         check(
@@ -218,13 +245,23 @@ impl Plan {
         let gate = &self.gate;
         positive("gate.recheck", gate.recheck)?;
         positive("gate.wait_max", gate.wait_max)?;
-        check(gate.margin.is_finite() && gate.margin > -1.0, "gate.margin", gate.margin, "a share such as 0.1")?;
+        check(
+            gate.margin.is_finite() && gate.margin > -1.0,
+            "gate.margin",
+            gate.margin,
+            "a share such as 0.1",
+        )?;
         let mut last: Option<(u16, f64)> = None;
         for row in &gate.capacity {
             let good = row.rate.is_finite() && row.rate >= 0.0;
             check(good, "gate.capacity.rate", row.rate, "requests a second, zero or more")?;
             let rises = last.is_none_or(|(serving, rate)| row.serving > serving && row.rate >= rate);
-            check(rises, "gate.capacity", row.serving, "rows in rising order of `serving`, with rates that do not fall")?;
+            check(
+                rises,
+                "gate.capacity",
+                row.serving,
+                "rows in rising order of `serving`, with rates that do not fall",
+            )?;
             last = Some((row.serving, row.rate));
         }
         Ok(())
@@ -237,7 +274,12 @@ impl Plan {
             check(good, format!("{key}.limit"), guard.limit, "a number, zero or more")?;
             positive(&format!("{key}.sustained"), guard.sustained)?;
             let clear = guard.action != GuardAction::RollBack || guard.figure == Figure::ErrorRate;
-            check(clear, format!("{key}.action"), "roll_back", "hold: only errors are clear enough to roll back by themselves")?;
+            check(
+                clear,
+                format!("{key}.action"),
+                "roll_back",
+                "hold: only errors are clear enough to roll back by themselves",
+            )?;
         }
         Ok(())
     }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use crate::gate::{next_window, window_holds};
 use crate::{
-    Action, AtDeadline, Command, CommandId, Event, FinalReport, Observed, Operator, Plan, ReplicaId, Reply, Span, Then, Time,
-    VersionRef,
+    Action, AtDeadline, Command, CommandId, Event, FinalReport, Observed, Operator, Plan, ReplicaId, Reply,
+    Span, Then, Time, VersionRef,
 };
 
 /// What has been seen of every replica, and what was asked.
@@ -79,7 +79,8 @@ impl Safety {
             }
             Event::Operator(Operator::Resume) => {
                 let expected = self.plan.rollout.move_expected;
-                self.window_waived_until = next_window(&self.plan.windows, now, expected).unwrap_or(Time::MAX);
+                self.window_waived_until =
+                    next_window(&self.plan.windows, now, expected).unwrap_or(Time::MAX);
             }
             Event::Start
             | Event::Tick
@@ -109,7 +110,8 @@ impl Safety {
             Reply::Healthy => view.healthy = true,
             Reply::Fingerprint { seen } => {
                 view.version = *seen;
-                view.identified = seen.is_some() && *seen == view.expected && view.started.is_none_or(|v| Some(v) == *seen);
+                view.identified =
+                    seen.is_some() && *seen == view.expected && view.started.is_none_or(|v| Some(v) == *seen);
             }
             Reply::SmokeAnswered => view.smoke = true,
             Reply::Admitted => (view.serving, view.moving) = (true, None),
@@ -154,7 +156,8 @@ impl Safety {
             );
             let plan = &self.plan;
             assert!(
-                now < self.window_waived_until || window_holds(&plan.windows, now, plan.rollout.move_expected),
+                now < self.window_waived_until
+                    || window_holds(&plan.windows, now, plan.rollout.move_expected),
                 "safety condition 5: a move of {replica} begins at {now}, in no window that holds it; seen: {view:?}"
             );
         }
@@ -172,7 +175,9 @@ impl Safety {
         let view = &self.replicas[replica.index()];
         let drain = &self.plan.rollout.drain;
         let believed = view.one_zero_since.is_some() && view.one_zero_for >= drain.believe_after;
-        let idle = view.dead || !view.traffic || (view.out_at.is_some() && (view.zeroes >= drain.zeroes || believed));
+        let idle = view.dead
+            || !view.traffic
+            || (view.out_at.is_some() && (view.zeroes >= drain.zeroes || believed));
         assert!(
             idle || self.may_cut(now, view),
             "safety condition 3: {replica} would be stopped with requests in flight before the drain's time is over; seen: {view:?}"
@@ -212,8 +217,12 @@ impl Safety {
     pub(crate) fn check_report(&self, report: &FinalReport) {
         for (index, view) in (0..u16::MAX).zip(&self.replicas) {
             let replica = ReplicaId(index);
-            let named = report.exceptions.iter().any(|exception| exception.replica == replica && !exception.mend.is_empty());
-            let serves = view.serving && view.version == Some(report.version) && report.serving.contains(&replica);
+            let named = report
+                .exceptions
+                .iter()
+                .any(|exception| exception.replica == replica && !exception.mend.is_empty());
+            let serves =
+                view.serving && view.version == Some(report.version) && report.serving.contains(&replica);
             assert!(
                 named || serves,
                 "safety condition 6: {replica} neither serves {} nor is named in the report; seen: {view:?}",
@@ -223,7 +232,11 @@ impl Safety {
     }
 
     fn others(&self, besides: ReplicaId) -> usize {
-        self.replicas.iter().enumerate().filter(|(index, view)| *index != besides.index() && view.serving).count()
+        self.replicas
+            .iter()
+            .enumerate()
+            .filter(|(index, view)| *index != besides.index() && view.serving)
+            .count()
     }
 }
 
@@ -249,7 +262,8 @@ impl View {
     }
 
     fn in_flight(&mut self, now: Time, balancer: Option<u32>, engine: Option<u32>) {
-        self.zeroes = if (balancer, engine) == (Some(0), Some(0)) { self.zeroes.saturating_add(1) } else { 0 };
+        self.zeroes =
+            if (balancer, engine) == (Some(0), Some(0)) { self.zeroes.saturating_add(1) } else { 0 };
         let one_zero = balancer == Some(0) || (balancer.is_none() && engine == Some(0));
         self.one_zero_since = one_zero.then(|| self.one_zero_since.unwrap_or(now));
         self.one_zero_for = self.one_zero_since.map_or(Span::ZERO, |since| now.since(since));

@@ -62,7 +62,8 @@ impl Timers {
 
     /// The earliest deadline. Deadlines at the end of time never come.
     pub(crate) fn next(&self, surveying: bool) -> Option<(Time, Timer)> {
-        let live = self.0.iter().filter(|(timer, at)| **at < Time::MAX && (!surveying || timer.runs_in_survey()));
+        let live =
+            self.0.iter().filter(|(timer, at)| **at < Time::MAX && (!surveying || timer.runs_in_survey()));
         live.map(|(timer, at)| (*at, *timer)).min()
     }
 }

@@ -14,7 +14,13 @@ impl Rollout {
                 self.put_back_or_park(id, reason);
             }
             // Not the version's fault, and starting anything now would make it worse.
-            Step::Gate | Step::TakeOut | Step::AwaitZero | Step::Stop | Step::GpuFree(_) | Step::Admit | Step::Soak => {
+            Step::Gate
+            | Step::TakeOut
+            | Step::AwaitZero
+            | Step::Stop
+            | Step::GpuFree(_)
+            | Step::Admit
+            | Step::Soak => {
                 self.park(id, reason);
             }
             Step::Start(_) | Step::Health | Step::Identity(_) | Step::Smoke | Step::WarmUp => {
@@ -27,7 +33,8 @@ impl Rollout {
     pub(super) fn bring_up_failed(&mut self, id: ReplicaId, reason: String, final_word: bool) {
         let Some(mv) = self.moves.get_mut(&id) else { return };
         let take_out = mv.index_of(Step::TakeOut);
-        if let Some(take_out) = take_out.filter(|_| !final_word && mv.bring_ups < self.plan.rollout.bring_ups) {
+        if let Some(take_out) = take_out.filter(|_| !final_word && mv.bring_ups < self.plan.rollout.bring_ups)
+        {
             mv.bring_ups += 1;
             mv.last.clone_from(&reason);
             // The next drain, should it have taken requests, has its own time.

@@ -25,8 +25,8 @@ use crate::guard::GuardWatch;
 use crate::safety::Safety;
 use crate::timers::{Timer, Timers};
 use crate::{
-    Action, Approve, Command, CommandId, Event, EventError, HoldReason, Note, Operator, Outcome, Plan, PlanError,
-    ReplicaId, ReplicaState, Reply, Step, Time, VersionRef,
+    Action, Approve, Command, CommandId, Event, EventError, HoldReason, Note, Operator, Outcome, Plan,
+    PlanError, ReplicaId, ReplicaState, Reply, Step, Time, VersionRef,
 };
 
 /// A rollout: events in, commands and deadlines out. Cheap to clone; a clone goes its own way.
@@ -266,7 +266,9 @@ impl Rollout {
                     _ => Ok(()),
                 }
             }
-            Event::ReplicaDown { replica, .. } | Event::ReplicaUp { replica } if replica.index() >= self.replicas.len() => {
+            Event::ReplicaDown { replica, .. } | Event::ReplicaUp { replica }
+                if replica.index() >= self.replicas.len() =>
+            {
                 Err(EventError::UnknownReplica { replica: *replica, count: self.replicas.len() })
             }
             Event::Load { rate } => number("the load", *rate),
@@ -423,11 +425,15 @@ impl Rollout {
             (Operator::Pause, _) => return self.hold(HoldReason::Operator, None),
             (Operator::Resume, Some(reason)) => return self.resume_by_person(&reason),
             (Operator::Resume, None) => "it does not hold",
-            (Operator::Approve, Some(reason @ HoldReason::Approval)) => return self.resume_by_person(&reason),
+            (Operator::Approve, Some(reason @ HoldReason::Approval)) => {
+                return self.resume_by_person(&reason);
+            }
             (Operator::Approve, _) => "no approval is waited for",
             (Operator::Abort, None) if self.run == Run::Abort => "it is being aborted already",
             (Operator::Abort, _) => return self.abort(),
-            (Operator::Rollback, None) if self.run == Run::Go && self.goal == VersionRef::From => "it is rolling back already",
+            (Operator::Rollback, None) if self.run == Run::Go && self.goal == VersionRef::From => {
+                "it is rolling back already"
+            }
             (Operator::Rollback, _) => {
                 self.go_back("a person said rollback".to_owned());
                 self.resume();

@@ -6,7 +6,8 @@ use crate::gate::{headroom, next_window, window_holds};
 use crate::strategy::MoveParameters;
 use crate::timers::Timer;
 use crate::{
-    Action, Approve, AtDeadline, HoldReason, MoveResult, Note, ReplicaId, ReplicaState, Reply, Step, Then, VersionRef,
+    Action, Approve, AtDeadline, HoldReason, MoveResult, Note, ReplicaId, ReplicaState, Reply, Step, Then,
+    VersionRef,
 };
 
 impl Rollout {
@@ -82,7 +83,12 @@ impl Rollout {
                 let soak = self.plan.rollout.soak;
                 self.timers.set(Timer::Soak(id), now + soak);
             }
-            Step::GpuFree(_) | Step::Health | Step::Identity(_) | Step::Smoke | Step::WarmUp | Step::Admit => {}
+            Step::GpuFree(_)
+            | Step::Health
+            | Step::Identity(_)
+            | Step::Smoke
+            | Step::WarmUp
+            | Step::Admit => {}
         }
         self.act(id);
     }

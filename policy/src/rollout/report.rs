@@ -101,7 +101,14 @@ impl Rollout {
             (Run::Hold(_), _) => "slackwater resume (or: slackwater rollback)".to_owned(),
             _ => "none yet: the rollout is at work on it".to_owned(),
         };
-        Exception { replica: id, state: replica.state, running: replica.running, reason: self.whats_wrong(replica), name, mend }
+        Exception {
+            replica: id,
+            state: replica.state,
+            running: replica.running,
+            reason: self.whats_wrong(replica),
+            name,
+            mend,
+        }
     }
 
     fn whats_wrong(&self, replica: &Replica) -> String {

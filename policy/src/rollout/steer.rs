@@ -4,14 +4,18 @@ use super::{Hold, Move, Purpose, Rollout, Run};
 use crate::gate::next_window;
 use crate::timers::Timer;
 use crate::{
-    Approve, Figure, GuardAction, HoldReason, MoveResult, Note, Outcome, ReplicaId, ReplicaState, Step, Time, VersionRef,
+    Approve, Figure, GuardAction, HoldReason, MoveResult, Note, Outcome, ReplicaId, ReplicaState, Step, Time,
+    VersionRef,
 };
 
 impl HoldReason {
     /// After a hard one the replica in hand is put back where that is possible; a soft one only keeps the next move from beginning.
     pub(super) fn is_hard(&self) -> bool {
         match self {
-            HoldReason::Approval | HoldReason::Window | HoldReason::Gate { .. } | HoldReason::NoWayBack { .. } => false,
+            HoldReason::Approval
+            | HoldReason::Window
+            | HoldReason::Gate { .. }
+            | HoldReason::NoWayBack { .. } => false,
             HoldReason::Operator
             | HoldReason::Guard { .. }
             | HoldReason::DrainTimedOut { .. }
@@ -112,7 +116,10 @@ impl Rollout {
     fn is_pending(&self, id: ReplicaId) -> bool {
         let replica = self.replica(id);
         let there = replica.state.serves() && replica.running == Some(self.goal);
-        !there && replica.state != ReplicaState::Parked && replica.survey.is_none() && !self.moves.contains_key(&id)
+        !there
+            && replica.state != ReplicaState::Parked
+            && replica.survey.is_none()
+            && !self.moves.contains_key(&id)
     }
 
     /// Those that are down first, then the plan's order, then as listed.

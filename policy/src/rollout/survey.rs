@@ -123,8 +123,12 @@ impl Rollout {
                 self.replica_mut(id).moves_done += u32::from(step == Step::Soak);
                 self.set_state(id, if seen_serving { ReplicaState::Serving } else { ReplicaState::Down });
             }
-            _ if purpose == Purpose::PutBack && dead => self.restore(id, "found down after the restart".to_owned()),
-            Step::Start(_) | Step::Health | Step::Identity(_) | Step::Smoke | Step::WarmUp | Step::Admit if runs_target => {
+            _ if purpose == Purpose::PutBack && dead => {
+                self.restore(id, "found down after the restart".to_owned())
+            }
+            Step::Start(_) | Step::Health | Step::Identity(_) | Step::Smoke | Step::WarmUp | Step::Admit
+                if runs_target =>
+            {
                 self.enter(id, health.unwrap_or(0));
             }
             _ => self.enter(id, take_out.unwrap_or(0)),
