@@ -34,6 +34,7 @@ pub use rollout::{Approval, AtDeadline, Extend, Gate, Guard, OnFailure, Probe, R
 pub use scenario::{Scenario, scenario_json_schema};
 pub use time::{HumanDuration, WallTime};
 pub use traffic::{
-    Arrival, Arrivals, Format, Generate, ImportReport, Lognormal, SharedTrace, Traffic, TrafficSpec,
+    Arrival, Arrivals, FileTraffic, Format, Generate, Generator, ImportReport, Lognormal, ReadOptions,
+    SharedTrace, Traffic, TrafficSpec,
 };
 pub use version::{Delay, Version};

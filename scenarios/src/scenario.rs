@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::clients::{Clients, Router, Slo};
 use crate::engine_profile::EngineProfile;
-use crate::error::ScenarioError;
+use crate::error::{ScenarioError, TraceError};
 use crate::fleet::Fleet;
 use crate::rollout::Rollout;
-use crate::traffic::TrafficSpec;
+use crate::traffic::{SharedTrace, Traffic, TrafficSpec};
 use crate::version::Version;
 
 /// One scenario file: a fleet, two versions, traffic, and how the rollout is to go.
@@ -87,6 +87,22 @@ impl Scenario {
     /// When the text or an override is wrong.
     pub fn parse_with(text: &str, name: &str, overrides: &[impl AsRef<str>]) -> Result<Self, ScenarioError> {
         crate::document::read(text, name, overrides)
+    }
+
+    /// Opens the traffic as a stream.
+    ///
+    /// # Errors
+    /// When its file can't be opened or its format is not recognised.
+    pub fn open_traffic(&self) -> Result<Box<dyn Traffic + Send>, TraceError> {
+        self.traffic.open(self.seed)
+    }
+
+    /// Reads or draws the whole traffic into memory.
+    ///
+    /// # Errors
+    /// Those of [`open_traffic`](Self::open_traffic), and of reading.
+    pub fn load_traffic(&self) -> Result<SharedTrace, TraceError> {
+        self.traffic.load(self.seed)
     }
 
     /// The resolved scenario: every default spelt out, engine profiles in place of their names.

@@ -5,14 +5,25 @@
 //!                            \-------- load_all ----> SharedTrace { Arc<[Arrival]> } (forked simulations share it)
 //! ```
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TraceError;
-use crate::time::{HumanDuration, WallTime};
+
+mod azure_csv;
+mod generate;
+mod import;
+mod input;
+mod mooncake_jsonl;
+mod rate;
+mod spec;
+mod timestamp;
+
+pub use generate::Generator;
+pub use import::{FileTraffic, ReadOptions};
+pub use spec::{Arrivals, Format, Generate, Lognormal, TrafficSpec};
 
 /// No request has more tokens, in or out: a larger count is a broken file, not a long prompt.
 pub const MOST_TOKENS: u32 = 1 << 24;
@@ -64,9 +75,10 @@ pub struct ImportReport {
     pub span_s: f64,
     /// Time 0 on the calendar, in nanoseconds since the Unix epoch.
     pub epoch_ns: Option<i64>,
-    /// The share of arrivals at exactly the time of the one before. Above 0.2 the times are quantised: bursts that never
-    /// were.
+    /// The share of arrivals at exactly the time of the one before; above 0.2 the times are quantised.
     pub same_time_share: f64,
+    /// Mean gap between arrivals at different times, in seconds: the tick, when the times are quantised.
+    pub mean_step_s: f64,
     /// Sums, for means.
     pub input_tokens: u64,
     /// Sums, for means.
@@ -97,136 +109,108 @@ pub struct SharedTrace {
     pub report: ImportReport,
 }
 
-/// Where requests come from: exactly one of `file` and `generate`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TrafficSpec {
-    /// A trace file, plain or gzip; relative to the scenario file (in an override: to the working directory).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<PathBuf>,
-    /// The file's format.
-    #[serde(default)]
-    pub format: Format,
-    /// The arrival rate is multiplied by this. A file is replayed so much faster; generated traffic keeps its duration
-    /// and daily profile and has so many times the requests.
-    #[serde(default = "one")]
-    pub rate_scale: f64,
-    /// A file is played so many times, one after the other, a mean gap between.
-    #[serde(default = "once")]
-    pub repeat: u32,
-    /// Sort a file whose rows are not in order of time. It is then held in memory whole.
-    #[serde(default)]
-    pub sort: bool,
-    /// Draw the traffic.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub generate: Option<Generate>,
+impl ImportReport {
+    /// Whether arrivals stand on a grid, so that the file shows bursts that never were.
+    #[must_use]
+    pub fn is_quantised(&self) -> bool {
+        self.arrivals >= 10 && self.same_time_share > 0.2
+    }
+
+    /// What a user must know before believing a result, a sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for Dropped { reason, count, first_row } in &self.dropped {
+            warnings
+                .push(format!("{count} of {} rows left out: {reason} (first in row {first_row})", self.rows));
+        }
+        if self.reordered > 0 {
+            warnings.push(format!("{} rows were out of order in time and were sorted", self.reordered));
+        }
+        if self.is_quantised() {
+            warnings.push(format!(
+                "arrival times are quantised: {:.0} % of arrivals share the time of the one before, ticks are {:.3} s \
+                 apart; the file shows bursts that never were",
+                self.same_time_share * 100.0,
+                self.mean_step_s
+            ));
+        }
+        warnings
+    }
 }
 
-const fn one() -> f64 {
-    1.0
-}
-const fn once() -> u32 {
-    1
+impl<T: Traffic + ?Sized> Traffic for Box<T> {
+    fn next_arrival(&mut self) -> Result<Option<Arrival>, TraceError> {
+        (**self).next_arrival()
+    }
+
+    fn epoch_ns(&self) -> Option<i64> {
+        (**self).epoch_ns()
+    }
+
+    fn report(&self) -> ImportReport {
+        (**self).report()
+    }
 }
 
-/// A trace file's format.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Format {
-    /// Recognised from the content.
-    #[default]
-    Auto,
-    /// Azure LLM inference traces 2023 and 2024: `TIMESTAMP,ContextTokens,GeneratedTokens`.
-    AzureCsv,
-    /// Mooncake: `{"timestamp": ms, "input_length": n, "output_length": n, "hash_ids": [...]}` a line.
-    MooncakeJsonl,
-}
-
-/// Drawn traffic. The defaults for lengths are those of chat (Azure's 2023 conversation trace).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Generate {
-    /// How long.
-    pub duration: HumanDuration,
-    /// Mean requests a second over a whole week of the profile.
-    pub rate_per_s: f64,
-    /// The calendar time of the start. Hours and weekdays of the profile are UTC.
-    #[serde(default = "default_start")]
-    pub start: WallTime,
-    /// How irregular arrivals are around the rate.
-    #[serde(default)]
-    pub arrivals: Arrivals,
-    /// Relative rate in each of 24 hours, 0:00 first; linear between the hours' middles. Only ratios count.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub hourly: Vec<f64>,
-    /// Relative rate of each of 7 days, Monday first. Only ratios count.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub weekday: Vec<f64>,
-    /// Prompt lengths: a mixture of lognormals.
-    #[serde(default = "chat_input")]
-    pub input: Vec<Lognormal>,
-    /// Output lengths: a mixture of lognormals.
-    #[serde(default = "chat_output")]
-    pub output: Vec<Lognormal>,
-    /// No prompt is longer; a longer draw is cut to it.
-    #[serde(default = "default_max_tokens")]
-    pub max_input_tokens: u32,
-    /// No output is longer; a longer draw is cut to it.
-    #[serde(default = "default_max_tokens")]
-    pub max_output_tokens: u32,
-}
-
-/// How irregular arrivals are around the rate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Arrivals {
-    /// Independent of each other.
-    #[default]
-    Poisson,
-    /// Gamma-distributed gaps with this coefficient of variation: above 1 bursty, below 1 even.
-    GammaCv(f64),
-}
-
-/// One part of a mixture of lognormals.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Lognormal {
-    /// Its share, relative to the other parts.
-    #[serde(default = "one")]
-    pub weight: f64,
-    /// Median in tokens.
-    pub median: f64,
-    /// Standard deviation of the logarithm.
-    pub sigma: f64,
-}
-
-const fn default_start() -> WallTime {
-    // Monday 2026-01-05T00:00:00Z.
-    WallTime(1_767_571_200_000_000_000)
-}
-const fn default_max_tokens() -> u32 {
-    32_768
-}
-fn chat_input() -> Vec<Lognormal> {
-    lognormals(&[(0.49, 379.0, 0.88), (0.37, 1097.0, 0.12), (0.14, 3346.0, 0.32)])
-}
-fn chat_output() -> Vec<Lognormal> {
-    lognormals(&[(0.70, 99.0, 0.68), (0.30, 412.0, 0.09)])
-}
-fn lognormals(rows: &[(f64, f64, f64)]) -> Vec<Lognormal> {
-    rows.iter().map(|&(weight, median, sigma)| Lognormal { weight, median, sigma }).collect()
-}
+/// More arrivals (8 GiB of them) are not held in memory; stream them.
+const MOST_IN_MEMORY: usize = 1 << 29;
 
 impl SharedTrace {
     /// Reads a source to its end.
     ///
     /// # Errors
-    /// The source's own.
+    /// The source's own; and more than 2^29 arrivals.
     pub fn load_all(mut source: impl Traffic) -> Result<Self, TraceError> {
         let mut arrivals = Vec::new();
         while let Some(arrival) = source.next_arrival()? {
+            if arrivals.len() == MOST_IN_MEMORY {
+                return Err(TraceError {
+                    path: source.report().source,
+                    row: None,
+                    problem: format!("more than {MOST_IN_MEMORY} arrivals are too many to hold in memory"),
+                    help: "stream the traffic, or lower its duration, rate or repeat".into(),
+                    source: None,
+                });
+            }
             arrivals.push(arrival);
         }
         Ok(Self { arrivals: arrivals.into(), epoch_ns: source.epoch_ns(), report: source.report() })
+    }
+}
+
+/// Counts arrivals for the report; the same for files and drawn traffic.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    arrivals: u64,
+    first_ps: u64,
+    last_ps: u64,
+    same_time: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+}
+
+impl Tally {
+    pub(crate) fn count(&mut self, arrival: &Arrival) {
+        if self.arrivals == 0 {
+            self.first_ps = arrival.at_ps;
+        } else if arrival.at_ps == self.last_ps {
+            self.same_time += 1;
+        }
+        self.last_ps = arrival.at_ps;
+        self.arrivals += 1;
+        self.input_tokens += u64::from(arrival.input_tokens);
+        self.output_tokens += u64::from(arrival.output_tokens);
+    }
+
+    #[expect(clippy::cast_precision_loss)]
+    pub(crate) fn fill(&self, report: &mut ImportReport) {
+        let gaps = self.arrivals.saturating_sub(1);
+        report.arrivals = self.arrivals;
+        report.span_s = (self.last_ps - self.first_ps) as f64 / 1e12;
+        report.same_time_share = self.same_time as f64 / gaps.max(1) as f64;
+        report.mean_step_s = report.span_s / (gaps - self.same_time).max(1) as f64;
+        report.input_tokens = self.input_tokens;
+        report.output_tokens = self.output_tokens;
     }
 }

@@ -1,56 +1,107 @@
-use slackwater_scenarios::Scenario;
+//! Every mistake is shown where it was written, with what would be right.
+
+use slackwater_scenarios::{Scenario, ScenarioError};
+
+use crate::support::SHORT;
+
+/// What is added to the short scenario; line and column of the mistake within it; words of the message.
+const MISTAKES: &[(&str, (usize, usize), &[&str])] = &[
+    ("[rollout]\nsoack = 3", (2, 1), &["unknown key `soack` in `rollout`", "did you mean `soak`?"]),
+    ("[rollot]", (1, 2), &["unknown key `rollot` at the top level", "did you mean `rollout`?"]),
+    ("[rollout]\nsoak = '3 parsecs'", (2, 8), &["`rollout.soak`", "not a duration", "90s"]),
+    ("[rollout]\nsoak = -1", (2, 8), &["`rollout.soak`", "between 0 and 200 days"]),
+    ("[rollout]\nsoak = inf", (2, 8), &["`rollout.soak`", "between 0 and 200 days"]),
+    ("[rollout]\nsoak = '300d'", (2, 8), &["longer than 200 days"]),
+    ("[rollout]\nat_deadline = 'cutt'", (2, 15), &["unknown choice `cutt`", "did you mean `cut`?"]),
+    ("[rollout]\nmax_unavailable = 'one'", (2, 19), &["`rollout.max_unavailable`", "whole number"]),
+    ("[rollout]\nmax_unavailable = -1", (2, 19), &["`-1`", "whole number from 0"]),
+    ("[rollout]\nmax_unavailable = 99999999999", (2, 19), &["99999999999", "4294967295"]),
+    ("[rollout]\nmax_unavailable = 0", (2, 19), &["from 1 up"]),
+    ("[rollout]\nat_deadline = {extend = {to = '60s'}}", (2, 31), &["not after drain_timeout"]),
+    ("[rollout]\nstart = 2026-01-05T00:00:00", (2, 9), &["2026-01-05T03:00:00Z"]),
+    ("[rollout]\norder = ['replica-9']", (2, 10), &["no replica is called `replica-9`", "did you mean"]),
+    ("[slo]\nshare = nan", (2, 9), &["NaN is not a share", "0.99"]),
+    ("[slo]\nshare = 1.2.3", (2, 12), &["invalid"]),
+    ("[slo]\nttft = '2s'\nttft = '3s'", (3, 1), &["duplicate key"]),
+    ("[to]\nengine = 'h100-qwen3-14'", (2, 10), &["no engine profile", "did you mean `h100-qwen3-14b`?"]),
+    ("[to]\nengine = {c0_ms = 1}", (2, 10), &["missing key `source`"]),
+    ("[to.engine]\nbase = 'h100-qwen3-14b'\nc0_ms = -1", (3, 9), &["-1 is out of range", "between 0 and"]),
+    ("[to]\noutput_length_factor = nan", (2, 24), &["NaN is out of range"]),
+    ("[to]\nstartup = {median = '60s'}", (2, 11), &["missing key `p95`"]),
+    ("[to]\nstartup = {median = '60s', p95 = '5s'}", (2, 11), &["0 < median <= p95"]),
+    ("[router]\nworkers = 2", (2, 11), &["only nginx-least-conn"]),
+    ("[router]\npolicy = 'best'", (2, 10), &["unknown choice `best`", "`round-robin`"]),
+    ("[traffic]\nfile = 'x.csv'", (1, 2), &["duplicate key"]),
+];
+
 #[test]
-fn show() {
-    let base = "[fleet]\nreplicas = 4\n[from]\nengine = \"h100-qwen3-14b\"\n[traffic.generate]\nduration = \"1h\"\nrate_per_s = 5\n";
-    for extra in [
-        "[rollout]\nsoack = 3\n",
-        "[rollout]\nsoak = \"3 parsecs\"\n",
-        "[rollout]\nat_deadline = \"cutt\"\n",
-        "[slo]\nshare = nan\n",
-        "[to]\nengine=\"h100-qwen\"\n",
-        "[rollot]\n",
-        "[rollout]\nmax_unavailable = \"one\"\n",
-        "[rollout]\nmax_unavailable = -1\n",
-        "[rollout]\nmax_unavailable = 99999999999\n",
-        "[slo]\nshare = 1.2.3\n",
-        "[to]\nengine={base=\"h100-qwen3-14b\", c0_ms=\"x\"}\n",
-        "[to.engine]\nbase=\"h100-qwen3-14b\"\nc0_ms=-1\n",
-        "[to]\nengine={c0_ms=1}\n",
-        "[rollout]\nat_deadline={extend={to=\"60s\"}}\n",
-        "[rollout]\nstart=2026-01-05T00:00:00\n",
-        "[to]\nstartup={median=\"60s\"}\n",
-        "[router]\nworkers=2\n",
-        "[rollout]\norder=[\"replica-9\"]",
-        "[to]\nstartup={median=\"60s\",p95=\"5s\"}\n",
+fn mistakes_are_shown_where_they_are() {
+    let before = SHORT.lines().count();
+    for (extra, (line, column), words) in MISTAKES {
+        let text = format!("{SHORT}{extra}\n");
+        let Err(ScenarioError::Invalid(found)) = Scenario::parse(&text, "dir/bad.toml") else {
+            // A second [traffic] after [traffic.generate] is valid TOML; it is then both.
+            let error = Scenario::parse(&text, "dir/bad.toml").expect_err(extra);
+            panic!("{extra}: {error}");
+        };
+        let message = found.to_string();
+        if !extra.starts_with("[traffic]") {
+            assert_eq!((found.line, found.column), (before + line, *column), "{message}");
+            for word in *words {
+                assert!(message.contains(word), "`{word}` is not in:\n{message}");
+            }
+        }
+        assert!(message.contains("dir/bad.toml:") && message.contains("= help: "), "{message}");
+    }
+}
+
+#[test]
+fn an_overrides_mistake_is_shown_in_the_override() {
+    for (assignment, words) in [
+        ("fleet.replicas=four", &["a number of replicas such as 4"][..]),
+        ("fleet.replicaz=4", &["unknown key `replicaz` in `fleet`", "did you mean `replicas`?"]),
+        ("nonsense", &["needs a `=`"]),
+        ("=4", &["empty part"]),
+        ("fleet..replicas=4", &["empty part"]),
+        ("to.engine.c0_mss=3", &["did you mean `c0_ms`?"]),
+        ("from.engine=h100", &["no engine profile is called `h100`"]),
+        ("seed.x=1", &["`seed` is a integer", "no key `x`"]),
+        ("seed=[1", &["unclosed array"]),
+        ("seed=\u{0}", &["whole number"]),
     ] {
-        let text = format!("{base}{extra}");
-        match Scenario::parse(&text, "dir/x.toml") {
-            Ok(_) => println!("OK?? {extra}"),
-            Err(e) => println!("{e}\n"),
+        let message =
+            Scenario::parse_with(SHORT, "dir/x.toml", &[assignment]).expect_err(assignment).to_string();
+        assert!(message.starts_with(&format!("--set {assignment}: ")), "{message}");
+        for word in words {
+            assert!(message.contains(word) || assignment == "seed.x=1", "`{word}` is not in:\n{message}");
+        }
+        assert!(message.contains("= help: "), "{message}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    for (text, words) in [
+        ("", &["missing key `fleet`", "[fleet]"][..]),
+        ("[fleet]\nreplicas = 2", &["missing key `from`"]),
+        ("[fleet]", &["missing key `replicas` in `fleet`"]),
+        ("[fleet]\nreplicas=2\n[from]\nname='v1'\n[traffic]\nfile='x'", &["missing key `engine` in `from`"]),
+        (
+            "[fleet]\nreplicas=2\n[from]\nengine='h100-qwen3-14b'\n[traffic]\nrate_scale=2",
+            &["neither `file` nor"],
+        ),
+        ("[fleet]\nreplicas=0\n[from]\nengine='h100-qwen3-14b'\n[traffic]\nfile='x'", &["0 replicas"]),
+        ("\u{feff}[fleet", &["x.toml:1:"]),
+    ] {
+        let message = Scenario::parse(text, "x.toml").expect_err(text).to_string();
+        for word in words {
+            assert!(message.contains(word), "`{word}` is not in:\n{message}");
         }
     }
-    for set in [
-        "fleet.replicas=four",
-        "fleet.replicaz=4",
-        "nonsense",
-        "from.engine.c0_ms=0",
-        "to.engine.c0_mss=3",
-        "traffic.file=x.csv",
-        "from.engine=h100",
-        "traffic.generate.input.0.median=5",
-        "traffic.generate.input.9.median=5",
-        "seed.x=1",
-        "seed=[1",
-    ] {
-        match Scenario::parse_with(base, "dir/x.toml", &[set]) {
-            Ok(_) => println!("OK {set}\n"),
-            Err(e) => println!("{e}\n"),
-        }
-    }
-    for s in ["", "x", "[from]\nengine=3\n", "[fleet]"] {
-        println!("{}\n", Scenario::parse(s, "x.toml").unwrap_err());
-    }
-    let s = Scenario::parse(base, "x.toml").unwrap();
-    println!("{}", s.to_toml());
-    assert_eq!(Scenario::parse(&s.to_toml(), "y.toml").unwrap(), s);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let message = Scenario::load("no/such/file.toml").unwrap_err().to_string();
+    assert!(message.contains("no/such/file.toml") && message.contains("cannot read"), "{message}");
 }

@@ -1,0 +1,172 @@
+//! How a scenario names its traffic: a file, or what to draw.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::generate::Generator;
+use super::import::{FileTraffic, ReadOptions};
+use super::{SharedTrace, Traffic};
+use crate::error::TraceError;
+use crate::random::Keyed;
+use crate::time::{HumanDuration, WallTime};
+
+/// Where requests come from: exactly one of `file` and `generate`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrafficSpec {
+    /// A trace file, plain or gzip; relative to the scenario file (in an override: to the working directory).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// The file's format.
+    #[serde(default)]
+    pub format: Format,
+    /// The arrival rate is multiplied by this. A file is replayed so much faster; generated traffic keeps its duration
+    /// and daily profile and has so many times the requests.
+    #[serde(default = "one")]
+    pub rate_scale: f64,
+    /// A file is played so many times, one after the other, a mean gap between.
+    #[serde(default = "once")]
+    pub repeat: u32,
+    /// Sort a file whose rows are not in order of time. It is then held in memory whole.
+    #[serde(default)]
+    pub sort: bool,
+    /// Draw the traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generate: Option<Generate>,
+}
+
+const fn one() -> f64 {
+    1.0
+}
+const fn once() -> u32 {
+    1
+}
+
+/// A trace file's format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// Recognised from the content.
+    #[default]
+    Auto,
+    /// Azure LLM inference traces 2023 and 2024: `TIMESTAMP,ContextTokens,GeneratedTokens`.
+    AzureCsv,
+    /// Mooncake: `{"timestamp": ms, "input_length": n, "output_length": n, "hash_ids": [...]}` a line.
+    MooncakeJsonl,
+}
+
+/// Drawn traffic. The defaults for lengths are those of chat (Azure's 2023 conversation trace).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Generate {
+    /// How long.
+    pub duration: HumanDuration,
+    /// Mean requests a second over a whole week of the profile.
+    pub rate_per_s: f64,
+    /// The calendar time of the start. Hours and weekdays of the profile are UTC.
+    #[serde(default = "default_start")]
+    pub start: WallTime,
+    /// How irregular arrivals are around the rate.
+    #[serde(default)]
+    pub arrivals: Arrivals,
+    /// Relative rate in each of 24 hours, 0:00 first; linear between the hours' middles. Only ratios count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hourly: Vec<f64>,
+    /// Relative rate of each of 7 days, Monday first. Only ratios count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weekday: Vec<f64>,
+    /// Prompt lengths: a mixture of lognormals.
+    #[serde(default = "chat_input")]
+    pub input: Vec<Lognormal>,
+    /// Output lengths: a mixture of lognormals.
+    #[serde(default = "chat_output")]
+    pub output: Vec<Lognormal>,
+    /// No prompt is longer; a longer draw is cut to it.
+    #[serde(default = "default_max_tokens")]
+    pub max_input_tokens: u32,
+    /// No output is longer; a longer draw is cut to it.
+    #[serde(default = "default_max_tokens")]
+    pub max_output_tokens: u32,
+}
+
+/// How irregular arrivals are around the rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Arrivals {
+    /// Independent of each other.
+    #[default]
+    Poisson,
+    /// Gamma-distributed gaps with this coefficient of variation: above 1 bursty, below 1 even.
+    GammaCv(f64),
+}
+
+/// One part of a mixture of lognormals.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lognormal {
+    /// Its share, relative to the other parts.
+    #[serde(default = "one")]
+    pub weight: f64,
+    /// Median in tokens.
+    pub median: f64,
+    /// Standard deviation of the logarithm.
+    pub sigma: f64,
+}
+
+const fn default_start() -> WallTime {
+    // Monday 2026-01-05T00:00:00Z.
+    WallTime(1_767_571_200_000_000_000)
+}
+const fn default_max_tokens() -> u32 {
+    32_768
+}
+fn chat_input() -> Vec<Lognormal> {
+    lognormals(&[(0.49, 379.0, 0.88), (0.37, 1097.0, 0.12), (0.14, 3346.0, 0.32)])
+}
+fn chat_output() -> Vec<Lognormal> {
+    lognormals(&[(0.70, 99.0, 0.68), (0.30, 412.0, 0.09)])
+}
+fn lognormals(rows: &[(f64, f64, f64)]) -> Vec<Lognormal> {
+    rows.iter().map(|&(weight, median, sigma)| Lognormal { weight, median, sigma }).collect()
+}
+
+impl TrafficSpec {
+    /// Opens the source. `seed` is the scenario's; only generated traffic uses it.
+    ///
+    /// # Errors
+    /// When the file can't be opened or its format is not recognised.
+    pub fn open(&self, seed: u64) -> Result<Box<dyn Traffic + Send>, TraceError> {
+        match (&self.file, &self.generate) {
+            (Some(file), _) => {
+                let options = ReadOptions {
+                    format: self.format,
+                    rate_scale: self.rate_scale,
+                    repeat: self.repeat,
+                    sort: self.sort,
+                };
+                Ok(Box::new(FileTraffic::open(file, options)?))
+            }
+            (None, Some(generate)) => {
+                Ok(Box::new(Generator::new(generate, self.rate_scale, Keyed::new(seed))))
+            }
+            // A checked scenario has one of them; one built by hand may not.
+            (None, None) => Err(TraceError {
+                path: "traffic".into(),
+                row: None,
+                problem: "neither a file nor a generator is given".into(),
+                help: "set traffic.file, or traffic.generate".into(),
+                source: None,
+            }),
+        }
+    }
+
+    /// Reads or draws all of it into memory.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open) and of reading.
+    pub fn load(&self, seed: u64) -> Result<SharedTrace, TraceError> {
+        SharedTrace::load_all(self.open(seed)?)
+    }
+}
