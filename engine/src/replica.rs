@@ -36,6 +36,23 @@ pub struct Counters {
     pub kv_blocks_peak: u64,
 }
 
+impl Counters {
+    /// Adds another replica's totals; the peak is the larger of the two.
+    pub fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.prefill_tokens += other.prefill_tokens;
+        self.decode_tokens += other.decode_tokens;
+        self.wasted_tokens += other.wasted_tokens;
+        self.preemptions += other.preemptions;
+        self.submitted += other.submitted;
+        self.finished += other.finished;
+        self.cancelled += other.cancelled;
+        self.killed += other.killed;
+        self.busy_ps += other.busy_ps;
+        self.kv_blocks_peak = self.kv_blocks_peak.max(other.kv_blocks_peak);
+    }
+}
+
 /// Why a replica can't go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReplicaError {

@@ -1,0 +1,468 @@
+//! What is written down during a run: two ledgers, histograms by phase, the service level by arrival time, samples.
+//!
+//! Nothing here grows with the number of requests, except the rows asked for with `rows`. Histograms are a fixed size;
+//! the service level takes 8 bytes for each 10 s simulated; the samples are thinned to at most [`SAMPLES_MAX`].
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use slackwater_engine::{PS_PER_S, Ps};
+
+use crate::requests::{Failure, Request};
+use crate::result::{AttemptLedger, RequestLedger};
+use crate::setup::SloBounds;
+
+/// Between two ticks: gauges are sampled, and the service level is counted in such buckets.
+pub(crate) const TICK_PS: Ps = 10 * PS_PER_S;
+
+/// Rows of the series at which neighbours are merged and the interval doubles.
+const SAMPLES_MAX: usize = 720;
+
+/// The three latencies of one completed logical request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Latencies {
+    pub(crate) ttft: Ps,
+    /// `None` for an output of one token.
+    pub(crate) tpot: Option<Ps>,
+    pub(crate) e2e: Ps,
+}
+
+impl Latencies {
+    #[inline]
+    pub(crate) fn meets(&self, slo: &SloBounds) -> bool {
+        self.ttft <= slo.ttft && self.e2e <= slo.e2e && self.tpot.is_none_or(|tpot| tpot <= slo.tpot)
+    }
+}
+
+/// A histogram in nanoseconds with the exact sum beside it.
+#[derive(Debug, Clone)]
+pub(crate) struct Distribution {
+    pub(crate) histogram: Histogram<u64>,
+    pub(crate) sum_ps: u128,
+}
+
+impl Distribution {
+    /// `significant` decimal digits, growing as values ask for it.
+    pub(crate) fn new(significant: u8) -> Self {
+        let histogram = Histogram::new(significant).expect("1 to 5 significant digits are allowed");
+        Self { histogram, sum_ps: 0 }
+    }
+
+    #[inline]
+    fn record(&mut self, value: Ps) {
+        self.sum_ps += u128::from(value);
+        // Auto-resizing histograms take every u64.
+        self.histogram.saturating_record(value / 1000);
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.sum_ps += other.sum_ps;
+        self.histogram.add(&other.histogram).expect("both grow as needed");
+    }
+}
+
+/// TTFT, TPOT and E2E together.
+#[derive(Debug, Clone)]
+pub(crate) struct Distributions {
+    pub(crate) ttft: Distribution,
+    pub(crate) tpot: Distribution,
+    pub(crate) e2e: Distribution,
+}
+
+impl Distributions {
+    pub(crate) fn new() -> Self {
+        Self { ttft: Distribution::new(3), tpot: Distribution::new(3), e2e: Distribution::new(3) }
+    }
+
+    #[inline]
+    fn record(&mut self, latencies: &Latencies) {
+        self.ttft.record(latencies.ttft);
+        if let Some(tpot) = latencies.tpot {
+            self.tpot.record(tpot);
+        }
+        self.e2e.record(latencies.e2e);
+    }
+}
+
+/// One phase of the timeline.
+#[derive(Debug, Clone)]
+pub(crate) struct Phase {
+    pub(crate) name: String,
+    pub(crate) from: Ps,
+    pub(crate) until: Ps,
+    pub(crate) serving_min: usize,
+    pub(crate) queue_max: u64,
+    /// Integral of requests in flight over time, picoseconds.
+    pub(crate) in_flight_ps: u128,
+    pub(crate) requests: RequestLedger,
+    pub(crate) missed: u64,
+    pub(crate) latencies: Distributions,
+}
+
+impl Phase {
+    fn new(name: String, from: Ps, serving: usize) -> Self {
+        Self {
+            name,
+            from,
+            until: from,
+            serving_min: serving,
+            queue_max: 0,
+            in_flight_ps: 0,
+            requests: RequestLedger::default(),
+            missed: 0,
+            latencies: Distributions::new(),
+        }
+    }
+}
+
+/// Arrivals and misses among those that arrived in the same 10 s.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ServiceBucket {
+    pub(crate) arrived: u32,
+    pub(crate) missed: u32,
+}
+
+/// One row of the series.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sample {
+    pub(crate) at: Ps,
+    pub(crate) arrived: u64,
+    pub(crate) completed: u64,
+    pub(crate) failed: u64,
+    pub(crate) serving: u32,
+    /// (running, waiting) by replica.
+    pub(crate) gauges: Vec<(u32, u32)>,
+    /// TTFT p50, p99, TPOT p50, p99, nanoseconds.
+    pub(crate) percentiles: [Option<u64>; 4],
+}
+
+/// The series under way.
+#[derive(Debug, Clone)]
+pub(crate) struct Samples {
+    pub(crate) rows: Vec<Sample>,
+    /// Ticks a row.
+    pub(crate) every: u32,
+    ticks: u32,
+    open: Sample,
+    ttft: Histogram<u32>,
+    tpot: Histogram<u32>,
+}
+
+impl Samples {
+    fn new() -> Self {
+        let histogram = || Histogram::new(2).expect("1 to 5 significant digits are allowed");
+        Self {
+            rows: Vec::new(),
+            every: 1,
+            ticks: 0,
+            open: Sample::default(),
+            ttft: histogram(),
+            tpot: histogram(),
+        }
+    }
+
+    fn close(&mut self, at: Ps, serving: usize, gauges: Vec<(u32, u32)>) {
+        let quantile = |histogram: &Histogram<u32>, q| (!histogram.is_empty()).then(|| histogram.value_at_quantile(q));
+        self.open.percentiles = [
+            quantile(&self.ttft, 0.5),
+            quantile(&self.ttft, 0.99),
+            quantile(&self.tpot, 0.5),
+            quantile(&self.tpot, 0.99),
+        ];
+        self.open.at = at;
+        self.open.serving = u32::try_from(serving).unwrap_or(u32::MAX);
+        self.open.gauges = gauges;
+        self.rows.push(std::mem::take(&mut self.open));
+        self.ttft.reset();
+        self.tpot.reset();
+        self.ticks = 0;
+        if self.rows.len() >= SAMPLES_MAX {
+            self.thin();
+        }
+    }
+
+    /// Merges neighbours: counts add up, gauges are the later's, of percentiles and queues the larger stays (a plot
+    /// over a long time should not lose its peaks).
+    fn thin(&mut self) {
+        let mut merged = Vec::with_capacity(SAMPLES_MAX);
+        for pair in self.rows.chunks(2) {
+            let [first, second] = pair else { continue };
+            let mut row = second.clone();
+            row.arrived += first.arrived;
+            row.completed += first.completed;
+            row.failed += first.failed;
+            row.serving = row.serving.min(first.serving);
+            for (kept, other) in row.percentiles.iter_mut().zip(first.percentiles) {
+                *kept = (*kept).max(other);
+            }
+            merged.push(row);
+        }
+        self.rows = merged;
+        self.every *= 2;
+    }
+}
+
+/// One logical request's line in the per-request output.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RequestRow {
+    /// Its number in the traffic, from 0.
+    pub number: u64,
+    /// Seconds since the start of the traffic.
+    pub arrived_s: f64,
+    /// Prompt tokens.
+    pub input_tokens: u32,
+    /// Tokens generated by the last attempt's version (those wanted, also when it failed).
+    pub output_tokens: u32,
+    /// The replica of the last attempt; absent when no replica took it.
+    pub replica: Option<u16>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// `completed`, `cut`, `timed_out` or `rejected`.
+    pub outcome: Outcome,
+    /// Whether it met the service level.
+    pub met_slo: bool,
+    /// Seconds to the first token; absent when it failed.
+    pub ttft_s: Option<f64>,
+    /// Seconds a token after the first.
+    pub tpot_s: Option<f64>,
+    /// Seconds end to end; for failed ones until the failure.
+    pub e2e_s: f64,
+}
+
+/// What became of a logical request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Answered whole.
+    Completed,
+    /// A stop ended it.
+    Cut,
+    /// Somebody gave up waiting.
+    TimedOut,
+    /// Nobody took it.
+    Rejected,
+}
+
+/// The run's books.
+#[derive(Debug, Clone)]
+pub(crate) struct Books {
+    pub(crate) attempts: AttemptLedger,
+    pub(crate) phases: Vec<Phase>,
+    pub(crate) service: Vec<ServiceBucket>,
+    pub(crate) samples: Option<Samples>,
+    pub(crate) rows: Option<Vec<RequestRow>>,
+    pub(crate) input_tokens: u64,
+    pub(crate) output_tokens: u64,
+    pub(crate) first_arrival: Option<Ps>,
+    pub(crate) last_arrival: Ps,
+}
+
+#[allow(clippy::cast_precision_loss)] // seconds for people
+pub(crate) fn seconds(ps: Ps) -> f64 {
+    ps as f64 / PS_PER_S as f64
+}
+
+impl Books {
+    pub(crate) fn new(serving: usize, series: bool, rows: bool) -> Self {
+        Self {
+            attempts: AttemptLedger::default(),
+            phases: vec![Phase::new("before".to_owned(), 0, serving)],
+            service: Vec::new(),
+            samples: series.then(Samples::new),
+            rows: rows.then(Vec::new),
+            input_tokens: 0,
+            output_tokens: 0,
+            first_arrival: None,
+            last_arrival: 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn phase(&self) -> u16 {
+        // A phase a move: far below 65536.
+        u16::try_from(self.phases.len() - 1).unwrap_or(u16::MAX)
+    }
+
+    /// From now on another phase.
+    pub(crate) fn begin_phase(&mut self, name: String, at: Ps, serving: usize) {
+        let last = self.phases.last_mut().expect("there is always a phase");
+        last.until = at;
+        self.phases.push(Phase::new(name, at, serving));
+    }
+
+    pub(crate) fn end(&mut self, at: Ps) {
+        let last = self.phases.last_mut().expect("there is always a phase");
+        last.until = at.max(last.from);
+    }
+
+    pub(crate) fn serving_changed(&mut self, serving: usize) {
+        let last = self.phases.last_mut().expect("there is always a phase");
+        last.serving_min = last.serving_min.min(serving);
+    }
+
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // 10 s buckets of a 213-day clock
+    fn bucket(&mut self, arrived: Ps) -> &mut ServiceBucket {
+        let bucket = (arrived / TICK_PS) as usize;
+        if bucket >= self.service.len() {
+            self.service.resize(bucket + 1, ServiceBucket::default());
+        }
+        &mut self.service[bucket]
+    }
+
+    #[inline]
+    pub(crate) fn arrival(&mut self, at: Ps, input: u32, output: u32) {
+        self.bucket(at).arrived += 1;
+        let last = self.phases.last_mut().expect("there is always a phase");
+        last.requests.arrived += 1;
+        self.input_tokens += u64::from(input);
+        self.output_tokens += u64::from(output);
+        self.first_arrival.get_or_insert(at);
+        self.last_arrival = at;
+        if let Some(samples) = &mut self.samples {
+            samples.open.arrived += 1;
+        }
+    }
+
+    /// An attempt was in flight from `sent` to `end`, which lies in the present phase.
+    #[inline]
+    fn in_flight(&mut self, sent: Ps, end: Ps) {
+        let mut end = end;
+        for phase in self.phases.iter_mut().rev() {
+            if sent >= phase.from {
+                phase.in_flight_ps += u128::from(end.saturating_sub(sent));
+                break;
+            }
+            phase.in_flight_ps += u128::from(end.saturating_sub(phase.from));
+            end = phase.from;
+        }
+    }
+
+    /// A logical request was answered whole at `at`, as the engine sees it.
+    #[inline]
+    pub(crate) fn completed(&mut self, request: &Request, at: Ps, slo: &SloBounds) {
+        let first = request.first_token;
+        let steps = u64::from(request.output_now) - 1;
+        let latencies = Latencies {
+            ttft: first + request.outbound - request.arrived,
+            tpot: if steps > 0 { Some((at - first) / steps) } else { None },
+            e2e: at + request.outbound - request.arrived,
+        };
+        let met = latencies.meets(slo);
+        self.attempts.completed += 1;
+        self.in_flight(request.sent, at);
+        let phase = &mut self.phases[usize::from(request.phase)];
+        phase.requests.completed += 1;
+        phase.requests.retried += u64::from(request.retries > 0);
+        phase.missed += u64::from(!met);
+        phase.latencies.record(&latencies);
+        if !met {
+            self.bucket(request.arrived).missed += 1;
+        }
+        if let Some(samples) = &mut self.samples {
+            samples.open.completed += 1;
+            samples.ttft.saturating_record(latencies.ttft / 1000);
+            if let Some(tpot) = latencies.tpot {
+                samples.tpot.saturating_record(tpot / 1000);
+            }
+        }
+        if self.rows.is_some() {
+            self.row(request, Outcome::Completed, met, Some(&latencies), at + request.outbound);
+        }
+    }
+
+    /// An attempt failed at `at`.
+    pub(crate) fn attempt_failed(&mut self, request: &Request, failure: Failure, at: Ps) {
+        match failure {
+            Failure::Cut => self.attempts.cut += 1,
+            Failure::TimedOut => self.attempts.timed_out += 1,
+            Failure::NoReplica | Failure::TooLong => self.attempts.rejected += 1,
+        }
+        self.in_flight(request.sent, at);
+    }
+
+    /// A logical request failed for good at `at`.
+    pub(crate) fn failed(&mut self, request: &Request, failure: Failure, at: Ps) {
+        let phase = &mut self.phases[usize::from(request.phase)];
+        let outcome = match failure {
+            Failure::Cut => {
+                phase.requests.cut += 1;
+                Outcome::Cut
+            }
+            Failure::TimedOut => {
+                phase.requests.timed_out += 1;
+                Outcome::TimedOut
+            }
+            Failure::NoReplica | Failure::TooLong => {
+                phase.requests.rejected += 1;
+                Outcome::Rejected
+            }
+        };
+        phase.requests.retried += u64::from(request.retries > 0);
+        phase.missed += 1;
+        self.bucket(request.arrived).missed += 1;
+        if let Some(samples) = &mut self.samples {
+            samples.open.failed += 1;
+        }
+        if self.rows.is_some() {
+            self.row(request, outcome, false, None, at);
+        }
+    }
+
+    /// A logical request was still open when the run ended.
+    pub(crate) fn unfinished(&mut self, request: &Request, sent: bool) {
+        let phase = &mut self.phases[usize::from(request.phase)];
+        phase.requests.unfinished += 1;
+        phase.requests.retried += u64::from(request.retries > 0);
+        phase.missed += 1;
+        self.attempts.unfinished += u64::from(sent);
+        self.bucket(request.arrived).missed += 1;
+    }
+
+    fn row(&mut self, request: &Request, outcome: Outcome, met_slo: bool, latencies: Option<&Latencies>, end: Ps) {
+        let Some(rows) = &mut self.rows else { return };
+        rows.push(RequestRow {
+            number: request.number,
+            arrived_s: seconds(request.arrived),
+            input_tokens: request.input,
+            output_tokens: request.output_now,
+            replica: (request.route != crate::router::Route::NOWHERE).then_some(request.route.replica),
+            attempts: u32::from(request.retries) + 1,
+            outcome,
+            met_slo,
+            ttft_s: latencies.map(|latencies| seconds(latencies.ttft)),
+            tpot_s: latencies.and_then(|latencies| latencies.tpot).map(seconds),
+            e2e_s: seconds(end - request.arrived),
+        });
+    }
+
+    /// A tick: gauges by replica.
+    pub(crate) fn tick(&mut self, at: Ps, serving: usize, gauges: impl Iterator<Item = (u32, u32)> + Clone) {
+        let queue = gauges.clone().map(|(_, waiting)| u64::from(waiting)).sum();
+        let last = self.phases.last_mut().expect("there is always a phase");
+        last.queue_max = last.queue_max.max(queue);
+        if let Some(samples) = &mut self.samples {
+            samples.ticks += 1;
+            if samples.ticks >= samples.every {
+                samples.close(at, serving, gauges.collect());
+            }
+        }
+    }
+
+    /// Logical arrivals a second over the last minute of whole buckets before `at`.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+    pub(crate) fn recent_rate(&self, at: Ps) -> f64 {
+        let now = (at / TICK_PS) as usize;
+        let from = now.saturating_sub(6);
+        if now == from {
+            return 0.0;
+        }
+        let arrived: u64 =
+            (from..now).filter_map(|bucket| self.service.get(bucket)).map(|b| u64::from(b.arrived)).sum();
+        arrived as f64 / ((now - from) as f64 * seconds(TICK_PS))
+    }
+
+    /// Percentiles of the interval under way, nanoseconds, for guards: TTFT p50, p99, TPOT p50, p99.
+    pub(crate) fn last_percentiles(&self) -> [Option<u64>; 4] {
+        self.samples.as_ref().and_then(|samples| samples.rows.last()).map_or([None; 4], |row| row.percentiles)
+    }
+}

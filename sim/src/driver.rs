@@ -1,0 +1,175 @@
+//! The rollout policy's driver in virtual time: commands become changes of the world, what comes of them becomes replies.
+//!
+//! It decides nothing. The delays between a command and its reply are the scenario's (stop, GPU release, start-up,
+//! warm-up) or those of the observation (see the crate's head); the executor's driver waits for the real ones.
+
+use slackwater_engine::Ps;
+use slackwater_policy::{
+    Command, Entry, Event, EventError, HoldReason, Note, Outcome, Phase, Plan, Record, Recorder, ReplicaId, Rollout,
+    Span, Time, VersionRef,
+};
+
+use crate::setup::SetupError;
+
+/// One replica's process, as the supervisor sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Process {
+    /// Gone; its GPU memory is free from `free_at` on.
+    Gone { free_at: Ps },
+    /// There; answers its health check from `healthy_at` on.
+    Up { version: VersionRef, healthy_at: Ps },
+}
+
+/// What the world keeps for a replica beside its engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Station {
+    pub(crate) process: Process,
+    /// Version of the requests it is sent: that of its last process.
+    pub(crate) version: VersionRef,
+    /// Index into the drains while it drains.
+    pub(crate) draining: Option<usize>,
+    /// How often a process was started here, for the draws.
+    pub(crate) starts: u64,
+    /// How often it was stopped, for the draws.
+    pub(crate) stops: u64,
+}
+
+/// One drain under way or over.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Drain {
+    pub(crate) replica: u16,
+    pub(crate) from: Ps,
+    pub(crate) residual: Vec<Ps>,
+    pub(crate) cut_after: Vec<Ps>,
+}
+
+/// How far a rollout has come, for the run's own end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RolloutState {
+    /// It will go on by itself.
+    UnderWay,
+    /// It waits for a person, who is not simulated.
+    Held,
+    /// It is over.
+    Ended,
+}
+
+/// What came of telling the policy something.
+pub(crate) struct Told {
+    pub(crate) commands: Vec<Command>,
+    pub(crate) notes: Vec<Note>,
+}
+
+/// The policy, its journal, and the way from its clock to the world's.
+#[derive(Debug, Clone)]
+pub(crate) struct Driver {
+    rollout: Rollout,
+    recorder: Recorder,
+    pub(crate) journal: Vec<Record>,
+    /// The world's time 0 in the policy's time.
+    epoch: Time,
+    pub(crate) begun: Ps,
+    /// When the rollout ended or came to hold for a person.
+    pub(crate) over: Option<Ps>,
+    /// When after that no request waited in a queue any more.
+    pub(crate) settled: Option<Ps>,
+    pub(crate) drains: Vec<Drain>,
+    /// Time with fewer than all replicas in rotation, and since when that is so.
+    pub(crate) below_n: Ps,
+    pub(crate) below_since: Option<Ps>,
+}
+
+impl Driver {
+    pub(crate) fn new(plan: Plan, epoch: Time, begun: Ps) -> Result<Self, SetupError> {
+        Ok(Self {
+            rollout: Rollout::new(plan).map_err(|error| SetupError::Plan(error.to_string()))?,
+            recorder: Recorder::new(),
+            journal: Vec::new(),
+            epoch,
+            begun,
+            over: None,
+            settled: None,
+            drains: Vec::new(),
+            below_n: 0,
+            below_since: None,
+        })
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        self.rollout.plan()
+    }
+
+    /// The policy's time for a time of the world, rounded up.
+    pub(crate) fn time(&self, at: Ps) -> Time {
+        self.epoch + Span::from_nanos(at.div_ceil(1000))
+    }
+
+    /// Seconds since the start of the traffic.
+    pub(crate) fn world_s(&self, time: Time) -> f64 {
+        time.since(self.epoch).as_secs_f64()
+    }
+
+    /// When the policy wants to be told the time; `Ps::MAX` when it does not.
+    pub(crate) fn deadline(&self) -> Ps {
+        match (self.over, self.rollout.deadline()) {
+            (None, Some(time)) => time.since(self.epoch).as_nanos().saturating_mul(1000),
+            _ => Ps::MAX,
+        }
+    }
+
+    pub(crate) fn state(&self) -> RolloutState {
+        match self.rollout.phase() {
+            Phase::Ended { .. } => RolloutState::Ended,
+            // The person who approves is simulated; others are not.
+            Phase::Holding { until: None, settled: true, reason, .. } if reason != HoldReason::Approval => {
+                RolloutState::Held
+            }
+            _ => RolloutState::UnderWay,
+        }
+    }
+
+    /// How it stands, in words for the result.
+    pub(crate) fn outcome(&self) -> String {
+        match self.rollout.phase() {
+            Phase::Ended { outcome: Outcome::Completed } => "completed".to_owned(),
+            Phase::Ended { outcome: Outcome::RolledBack } => "rolled_back".to_owned(),
+            Phase::Ended { outcome: Outcome::Aborted } => "aborted".to_owned(),
+            Phase::Holding { reason, .. } => format!("held: {reason}"),
+            other => format!("under way: {other:?}"),
+        }
+    }
+
+    /// Tells the policy one fact.
+    pub(crate) fn tell(&mut self, at: Ps, event: Event) -> Result<Told, EventError> {
+        let now = self.time(at);
+        let told = self.recorder.tell(&mut self.rollout, now, event);
+        let records = self.recorder.take();
+        let notes = records.iter().filter_map(|record| match &record.entry {
+            Entry::Note(note) => Some(note.clone()),
+            Entry::Event(_) | Entry::Command(_) | Entry::Refused { .. } => None,
+        });
+        let told = Told { notes: notes.collect(), commands: told? };
+        self.journal.extend(records);
+        if self.over.is_none() && self.state() != RolloutState::UnderWay {
+            self.over = Some(at);
+        }
+        Ok(told)
+    }
+
+    /// The rotation changed: `serving` of `of` replicas are in it from `at` on.
+    pub(crate) fn serving_changed(&mut self, at: Ps, serving: usize, of: usize) {
+        match (self.below_since, serving < of) {
+            (None, true) => self.below_since = Some(at),
+            (Some(since), false) => {
+                self.below_n += at - since;
+                self.below_since = None;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The replica's index, where the command names one.
+pub(crate) fn index(replica: Option<ReplicaId>) -> u16 {
+    replica.map_or(u16::MAX, |replica| replica.0)
+}

@@ -1,0 +1,201 @@
+//! The plan a scenario asks for: the same file the executor runs, without the planner's search behind it.
+
+use slackwater_engine::Ps;
+use slackwater_policy::{
+    Approve, AtDeadline, CapacityRow, DrainSpec, ExpectedPhases, Figure, GateSpec, Guard, GuardAction, Limits,
+    OnFailure, Plan, ReplicaSpec, RolloutSpec, Slo, Span, StepLimits, StrategySpec, Then, Time, Window,
+};
+use slackwater_scenarios::rollout::AtHardLimit;
+use slackwater_scenarios::{
+    Approval, AtDeadline as ScenarioDeadline, HumanDuration, OnFailure as ScenarioFailure, Scenario, StartTime,
+};
+
+use crate::setup::SetupError;
+
+/// The traffic's time 0 in the policy's time; the Unix epoch when it has no calendar.
+pub(crate) fn epoch(epoch_ns: Option<i64>) -> Time {
+    let nanos = epoch_ns.and_then(|ns| u64::try_from(ns).ok()).unwrap_or(0);
+    Time::ZERO + Span::from_nanos(nanos)
+}
+
+/// When the rollout begins, in picoseconds since the start of the traffic, whose time 0 is `epoch_ns`.
+///
+/// # Errors
+/// When a calendar time is asked of traffic without a calendar, or lies before it.
+pub fn start_offset_ps(start: StartTime, epoch_ns: Option<i64>) -> Result<Ps, SetupError> {
+    match start {
+        StartTime::After(offset) => Ok(offset.as_picos()),
+        StartTime::At(time) => {
+            let epoch = epoch_ns.ok_or(SetupError::NoCalendar)?;
+            let nanos =
+                u64::try_from(i128::from(time.0) - i128::from(epoch)).map_err(|_| SetupError::StartsTooEarly)?;
+            Ok(nanos.saturating_mul(1000))
+        }
+    }
+}
+
+fn span(duration: HumanDuration) -> Span {
+    Span::from_nanos(duration.as_nanos())
+}
+
+/// The plan of `scenario`'s rollout, beginning `start_ps` after the traffic does. `capacity` is what so many replicas
+/// carry, in requests a second, where it is known; without it the scenario's own figure is used, or no gate at all.
+///
+/// # Errors
+/// When the policy refuses such a rollout (one replica, say); the message says what to do instead.
+pub fn plan_for(
+    scenario: &Scenario,
+    epoch_ns: Option<i64>,
+    start_ps: Ps,
+    capacity: &[CapacityRow],
+) -> Result<Plan, SetupError> {
+    let asked = &scenario.rollout;
+    let replicas = scenario.fleet.replica_list();
+    let mut plan = Plan::rolling(
+        &scenario.from.name,
+        &scenario.to.name,
+        replicas.iter().map(|replica| replica.name.clone()),
+    );
+    plan.seed = scenario.seed;
+    plan.replicas = replicas
+        .into_iter()
+        .map(|replica| ReplicaSpec { name: replica.name, gpus: replica.gpus })
+        .collect();
+    plan.strategy = StrategySpec::Rolling {
+        max_unavailable: u16::try_from(asked.max_unavailable).unwrap_or(u16::MAX),
+        order: asked.order.clone(),
+    };
+    let expected = expected_phases(scenario);
+    plan.rollout = RolloutSpec {
+        move_expected: expected.whole.unwrap_or(Span::ZERO),
+        soak: span(asked.soak),
+        approve: match asked.approval {
+            Approval::None => Approve::None,
+            Approval::AfterFirst => Approve::First,
+            Approval::EachMove => Approve::Each,
+        },
+        on_failure: match asked.on_failure {
+            ScenarioFailure::Rollback => OnFailure::RollBackAll,
+            ScenarioFailure::Hold => OnFailure::RollBackReplica,
+        },
+        bring_ups: asked.start_attempts,
+        stop_grace: span(asked.stop_timeout),
+        drain: drain(scenario),
+        steps: step_limits(scenario),
+        ..RolloutSpec::default()
+    };
+    plan.expected = expected;
+    plan.gate = GateSpec {
+        capacity: if capacity.is_empty() { stated_capacity(scenario) } else { capacity.to_vec() },
+        margin: asked.gate.margin,
+        recheck: span(asked.gate.poll),
+        wait_max: span(asked.gate.give_up),
+    };
+    plan.guards = asked
+        .guard
+        .max_error_share
+        .map(|limit| Guard {
+            figure: Figure::ErrorRate,
+            limit,
+            // The share is already one over a sliding time.
+            sustained: Span::ZERO,
+            action: match asked.on_failure {
+                ScenarioFailure::Rollback => GuardAction::RollBack,
+                ScenarioFailure::Hold => GuardAction::Hold,
+            },
+        })
+        .into_iter()
+        .collect();
+    plan.slo = Slo {
+        ttft_s: Some(scenario.slo.ttft.as_secs_f64()),
+        tpot_s: Some(scenario.slo.tpot.as_secs_f64()),
+        e2e_s: scenario.slo.e2e.map(HumanDuration::as_secs_f64),
+        share: Some(scenario.slo.share),
+    };
+    if let Some(window) = asked.window {
+        let opens = epoch(epoch_ns) + Span::from_nanos(start_ps.div_ceil(1000));
+        plan.windows = vec![Window { opens, closes: opens + span(window) }];
+    }
+    plan.validate().map_err(|error| SetupError::Plan(error.to_string()))?;
+    Ok(plan)
+}
+
+fn drain(scenario: &Scenario) -> DrainSpec {
+    let asked = &scenario.rollout;
+    DrainSpec {
+        timeout: span(asked.drain_timeout),
+        at_deadline: match asked.at_deadline {
+            ScenarioDeadline::Cut => AtDeadline::Cut,
+            ScenarioDeadline::Abort => AtDeadline::Abort,
+            ScenarioDeadline::Extend(extend) => AtDeadline::Extend {
+                hard_limit: span(extend.to),
+                then: match extend.then {
+                    AtHardLimit::Cut => Then::Cut,
+                    AtHardLimit::Abort => Then::Abort,
+                },
+            },
+        },
+        probe_every: span(asked.in_flight_poll),
+        zeroes: asked.zero_sightings,
+        ..DrainSpec::default()
+    }
+}
+
+fn step_limits(scenario: &Scenario) -> StepLimits {
+    let asked = &scenario.rollout;
+    let defaults = StepLimits::default();
+    // A reply may take as long as the polite stop plus the kill.
+    let stop_reply = span(asked.stop_timeout) + defaults.stop.reply_within;
+    StepLimits {
+        stop: Limits { reply_within: stop_reply, ..defaults.stop },
+        gpu_free: Limits { within: Some(span(asked.gpu_release_timeout)), ..defaults.gpu_free },
+        health: Limits {
+            within: Some(span(asked.health.timeout)),
+            every: span(asked.health.interval),
+            ..defaults.health
+        },
+        smoke: Limits {
+            attempts: Some(asked.smoke.attempts),
+            every: span(asked.smoke.interval),
+            reply_within: span(asked.smoke.timeout),
+            ..defaults.smoke
+        },
+        warm_up: Limits {
+            attempts: Some(asked.warm_up.attempts),
+            every: span(asked.warm_up.interval),
+            reply_within: span(asked.warm_up.timeout),
+            ..defaults.warm_up
+        },
+        ..defaults
+    }
+}
+
+/// The capacity the scenario states, if it does: so much a replica.
+fn stated_capacity(scenario: &Scenario) -> Vec<CapacityRow> {
+    let Some(rate) = scenario.rollout.gate.capacity_per_replica else { return Vec::new() };
+    let count = u16::try_from(scenario.fleet.replica_count()).unwrap_or(u16::MAX);
+    (1..=count).map(|serving| CapacityRow { serving, rate: f64::from(serving) * rate }).collect()
+}
+
+/// What one move may take: medians of its phases, and for the whole, which the window must hold, 95 % points with the
+/// longest drain.
+fn expected_phases(scenario: &Scenario) -> ExpectedPhases {
+    let (from, to, asked) = (&scenario.from, &scenario.to, &scenario.rollout);
+    let drain = match asked.at_deadline {
+        ScenarioDeadline::Extend(extend) => extend.to,
+        ScenarioDeadline::Cut | ScenarioDeadline::Abort => asked.drain_timeout,
+    };
+    let whole = [drain, from.stop.p95(), from.gpu_release.p95(), to.startup.p95(), to.warm_up.p95(), asked.soak]
+        .into_iter()
+        .map(span)
+        // Looks are not for free: poll intervals and replies add some seconds to each phase.
+        .fold(Span::from_secs(15), |sum, part| sum + part);
+    ExpectedPhases {
+        drain: None,
+        stop: Some(span(from.stop.median())),
+        gpu_free: Some(span(from.gpu_release.median())),
+        load: Some(span(to.startup.median())),
+        warm: Some(span(to.warm_up.median())),
+        whole: Some(whole),
+    }
+}

@@ -1,0 +1,104 @@
+//! Logical requests under way: one slot each, from arrival to the end of the last attempt.
+
+use slackwater_engine::{Ps, SequenceId};
+
+use crate::router::Route;
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The replica was stopped under it.
+    Cut,
+    /// The client or the balancer gave up.
+    TimedOut,
+    /// No replica was in rotation.
+    NoReplica,
+    /// It fits no replica.
+    TooLong,
+}
+
+/// Where a logical request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Vacant,
+    /// An attempt is at a replica.
+    Sent,
+    /// Waiting before the next attempt.
+    BackingOff,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request {
+    /// Its number in the traffic, from 0.
+    pub(crate) number: u64,
+    pub(crate) arrived: Ps,
+    pub(crate) sent: Ps,
+    /// When the present attempt's first token was computed; `Ps::MAX` before.
+    pub(crate) first_token: Ps,
+    pub(crate) sequence: Option<SequenceId>,
+    pub(crate) input: u32,
+    /// As the old version would generate.
+    pub(crate) output: u32,
+    /// As the version at hand generates.
+    pub(crate) output_now: u32,
+    /// From a token computed to the client having it.
+    pub(crate) outbound: Ps,
+    pub(crate) route: Route,
+    /// Phase in which it arrived.
+    pub(crate) phase: u16,
+    /// Attempts before the present one.
+    pub(crate) retries: u16,
+    /// Tells one attempt in this slot from the next.
+    pub(crate) stamp: u32,
+    pub(crate) state: State,
+}
+
+/// A slab of requests.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Requests {
+    slots: Vec<Request>,
+    vacant: Vec<u32>,
+}
+
+impl Requests {
+    #[inline]
+    pub(crate) fn insert(&mut self, mut request: Request) -> u32 {
+        if let Some(slot) = self.vacant.pop() {
+            let place = &mut self.slots[slot as usize];
+            request.stamp = place.stamp.wrapping_add(1);
+            *place = request;
+            slot
+        } else {
+            self.slots.push(request);
+            u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 requests at once")
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, slot: u32) -> &Request {
+        &self.slots[slot as usize]
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, slot: u32) -> &mut Request {
+        &mut self.slots[slot as usize]
+    }
+
+    #[inline]
+    pub(crate) fn remove(&mut self, slot: u32) {
+        let request = &mut self.slots[slot as usize];
+        request.state = State::Vacant;
+        request.stamp = request.stamp.wrapping_add(1);
+        self.vacant.push(slot);
+    }
+
+    /// Whether none is under way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.len() == self.vacant.len()
+    }
+
+    /// Requests under way.
+    pub(crate) fn open(&self) -> impl Iterator<Item = &Request> {
+        self.slots.iter().filter(|request| request.state != State::Vacant)
+    }
+}

@@ -1,0 +1,216 @@
+//! The scenario in the simulator's units, computed once and shared by all forks.
+
+use slackwater_engine::step_time::ps_from_s;
+use slackwater_engine::{
+    ConfigError, LinearForm, MaxForm, Output, PS_PER_S, Ps, Replica, ReplicaConfig, Request, Room, Scheduling,
+    StepTimeForm, Stop,
+};
+use slackwater_policy::VersionRef;
+use slackwater_scenarios::engine_profile::{EngineProfile, KvReservation, Scheduling as ProfileScheduling, StepForm};
+use slackwater_scenarios::version::Version;
+use slackwater_scenarios::{Keyed, Retries, Router, RouterPolicy, Scenario};
+
+use crate::{ROTATION_NGINX_PS, ROTATION_OTHER_PS};
+
+/// The smoke prompt: a short question with a short answer.
+const SMOKE_PROMPT_TOKENS: u32 = 32;
+const SMOKE_OUTPUT_TOKENS: u32 = 16;
+
+/// A scenario that can't be simulated.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum SetupError {
+    /// An engine's limits contradict each other.
+    #[error("the engine profile of version `{version}`: {source}")]
+    Engine {
+        /// The version's name.
+        version: String,
+        /// What is wrong.
+        source: ConfigError,
+    },
+    /// More replicas than the policy can name.
+    #[error("{0} replicas are more than the 65535 a rollout can name; simulate a smaller fleet")]
+    TooManyReplicas(usize),
+    /// The rollout the scenario asks for is refused.
+    #[error("the rollout can't be planned: {0}")]
+    Plan(String),
+    /// A start by the calendar, and traffic without one.
+    #[error(
+        "the rollout starts at a calendar time, but the traffic has no calendar; give a duration after its start, such as \"15m\""
+    )]
+    NoCalendar,
+    /// The start lies before the traffic.
+    #[error("the rollout would start before the traffic does; give a later time, or a duration after its start")]
+    StartsTooEarly,
+}
+
+/// One version in the simulator's units.
+#[derive(Debug, Clone)]
+pub(crate) struct VersionSetup {
+    pub(crate) config: ReplicaConfig,
+    pub(crate) form: StepTimeForm,
+    pub(crate) output_factor: f64,
+    pub(crate) inbound_ps: Ps,
+    pub(crate) outbound_ps: Ps,
+    pub(crate) jitter: f64,
+    pub(crate) smoke_ps: Ps,
+    pub(crate) delays: Version,
+}
+
+/// Bounds of the service level, picoseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SloBounds {
+    pub(crate) ttft: Ps,
+    pub(crate) tpot: Ps,
+    pub(crate) e2e: Ps,
+}
+
+/// Everything about a scenario that does not change during a run.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub(crate) scenario: Scenario,
+    pub(crate) replicas: u16,
+    pub(crate) names: Vec<String>,
+    pub(crate) from: VersionSetup,
+    pub(crate) to: VersionSetup,
+    pub(crate) router: Router,
+    pub(crate) rotation_ps: Ps,
+    pub(crate) timeout_ps: Ps,
+    pub(crate) read_timeout_ps: Option<Ps>,
+    pub(crate) retries: Retries,
+    pub(crate) slo: SloBounds,
+    pub(crate) keyed: Keyed,
+    /// Keys of the draws made for every attempt, mixed once.
+    pub(crate) front_end_key: u64,
+    pub(crate) route_key: u64,
+}
+
+impl Setup {
+    /// Translates a scenario.
+    ///
+    /// # Errors
+    /// When its numbers can't be simulated.
+    pub fn new(scenario: &Scenario) -> Result<Self, SetupError> {
+        let count = scenario.fleet.replica_count();
+        let replicas = u16::try_from(count).map_err(|_| SetupError::TooManyReplicas(count))?;
+        let keyed = Keyed::new(scenario.seed);
+        let router = scenario.router.clone();
+        let slo = &scenario.slo;
+        Ok(Self {
+            replicas,
+            names: scenario.fleet.replica_list().into_iter().map(|replica| replica.name).collect(),
+            from: VersionSetup::new(&scenario.from)?,
+            to: VersionSetup::new(&scenario.to)?,
+            rotation_ps: match router.policy {
+                RouterPolicy::NginxLeastConn => ROTATION_NGINX_PS,
+                _ => ROTATION_OTHER_PS,
+            },
+            timeout_ps: scenario.clients.timeout.as_picos(),
+            read_timeout_ps: router.read_timeout.map(|timeout| timeout.as_picos()),
+            router,
+            retries: scenario.clients.retries.clone(),
+            slo: SloBounds {
+                ttft: slo.ttft.as_picos(),
+                tpot: slo.tpot.as_picos(),
+                e2e: slo.e2e.map_or(Ps::MAX, |e2e| e2e.as_picos()),
+            },
+            keyed,
+            front_end_key: keyed.bits("front-end", &[]),
+            route_key: keyed.bits("route", &[]),
+            scenario: scenario.clone(),
+        })
+    }
+
+    /// The scenario it came from.
+    #[must_use]
+    pub fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
+    #[inline]
+    pub(crate) fn version(&self, version: VersionRef) -> &VersionSetup {
+        match version {
+            VersionRef::From => &self.from,
+            VersionRef::To => &self.to,
+        }
+    }
+}
+
+impl VersionSetup {
+    fn new(version: &Version) -> Result<Self, SetupError> {
+        let profile = &version.engine;
+        let config = replica_config(profile);
+        let form = step_time(profile).scaled(version.step_time_factor);
+        let failed = |source| SetupError::Engine { version: version.name.clone(), source };
+        config.validate().map_err(failed)?;
+        let mut setup = Self {
+            form,
+            output_factor: version.output_length_factor,
+            inbound_ps: ps_from_s(profile.front_end.inbound_ms / 1e3),
+            outbound_ps: ps_from_s(profile.front_end.outbound_ms / 1e3),
+            jitter: profile.front_end.jitter,
+            smoke_ps: 0,
+            delays: version.clone(),
+            config,
+        };
+        setup.smoke_ps = setup.inbound_ps + setup.outbound_ps + setup.alone().map_err(failed)?;
+        Ok(setup)
+    }
+
+    /// How long the smoke prompt takes on an idle replica.
+    fn alone(&self) -> Result<Ps, ConfigError> {
+        let mut replica = Replica::new(self.config.clone(), self.form)?;
+        let request =
+            Request { tag: 0, prompt: SMOKE_PROMPT_TOKENS, output: SMOKE_OUTPUT_TOKENS, stop: Stop::EndOfText };
+        let mut end = 0;
+        let mut note = |output| {
+            if let Output::Finished { at, .. } = output {
+                end = at;
+            }
+        };
+        if replica.submit(0, request).is_err() || replica.advance_before(Ps::MAX, &mut note).is_err() {
+            // A cache too small for the smoke prompt, or endless steps: the runs themselves will say so.
+            return Ok(PS_PER_S);
+        }
+        Ok(end)
+    }
+
+    /// Tokens this version generates where the old one would generate `output`.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturating, at least 1
+    pub(crate) fn output_tokens(&self, output: u32) -> u32 {
+        if self.output_factor == 1.0 {
+            return output;
+        }
+        ((f64::from(output) * self.output_factor).round() as u32).max(1)
+    }
+}
+
+/// The scheduler's limits of a profile.
+fn replica_config(profile: &EngineProfile) -> ReplicaConfig {
+    ReplicaConfig {
+        max_num_batched_tokens: profile.max_num_batched_tokens,
+        max_num_seqs: profile.max_num_seqs,
+        block_size: profile.block_size,
+        kv_blocks: profile.kv_blocks,
+        scheduling: match profile.scheduling {
+            ProfileScheduling::Sync => Scheduling::Sync,
+            ProfileScheduling::Async => Scheduling::Async,
+        },
+        room: match profile.reserve {
+            KvReservation::WholePrompt => Room::WholePrompt,
+            KvReservation::Chunk => Room::Chunk,
+        },
+    }
+}
+
+/// The step time of a profile, each coefficient rounded once to a picosecond.
+fn step_time(profile: &EngineProfile) -> StepTimeForm {
+    let c0_ps = ps_from_s(profile.c0_ms / 1e3);
+    let [c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps] =
+        [profile.c_tok_us, profile.c_seq_us, profile.c_kv_us, profile.c_attn_us_per_token2]
+            .map(|microseconds| ps_from_s(microseconds / 1e6));
+    match profile.form {
+        StepForm::Max => StepTimeForm::Max(MaxForm { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps }),
+        StepForm::Linear => StepTimeForm::Linear(LinearForm { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps }),
+    }
+}
