@@ -61,7 +61,9 @@ impl Safety {
     pub(crate) fn saw(&mut self, now: Time, event: &Event) {
         match event {
             Event::Outcome { id, outcome } => {
-                if let Some((replica, action)) = self.open.remove(id) {
+                if let Some((replica, action)) =
+                    self.open.remove(id).filter(|(_, action)| outcome.answers(action))
+                {
                     self.saw_reply(now, replica, &action, outcome);
                 }
             }
@@ -89,6 +91,11 @@ impl Safety {
             | Event::Figure { .. }
             | Event::Operator(_) => {}
         }
+    }
+
+    /// A reply that comes too late is older than what has been done since.
+    pub(crate) fn no_longer_waits(&mut self, id: CommandId) {
+        self.open.remove(&id);
     }
 
     fn saw_reply(&mut self, now: Time, replica: ReplicaId, action: &Action, reply: &Reply) {

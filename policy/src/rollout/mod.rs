@@ -340,6 +340,7 @@ impl Rollout {
             Timer::Reply(id) => {
                 if let Some(open) = self.outstanding.remove(&id) {
                     self.note(Note::NoReply { id });
+                    self.safety.no_longer_waits(id);
                     let reason = format!("no reply to `{}` in time", open.action.name());
                     self.deliver(&open, Reply::Failed { reason, retryable: true });
                 }

@@ -145,26 +145,19 @@ impl Rollout {
     pub(super) fn went_down(&mut self, id: ReplicaId, reason: String) {
         self.note(Note::WentDown { replica: id, reason: reason.clone() });
         let replica = self.replica_mut(id);
-        replica.dead = true;
+        (replica.dead, replica.seen_serving) = (true, false);
         replica.trouble = Some(format!("went down: {reason}"));
         if replica.survey.is_some() {
             // What is on its way may have been seen before.
             self.survey(id);
         }
-        if self.surveying {
-            return;
+        if self.replica(id).state.serves() {
+            self.set_state(id, ReplicaState::Down);
         }
-        let Some(mv) = self.moves.get(&id) else {
-            if self.replica(id).state != ReplicaState::Parked {
-                self.set_state(id, ReplicaState::Down);
-            }
-            return;
-        };
+        // Moves are set right when the survey is over.
+        let Some(mv) = self.moves.get(&id).filter(|_| !self.surveying) else { return };
         match (mv.step(), mv.purpose) {
-            (Step::Gate, _) => {
-                self.set_state(id, ReplicaState::Down);
-                self.enter(id, 0);
-            }
+            (Step::Gate, _) => self.enter(id, 0),
             (_, Purpose::PutBack) => self.restore(id, format!("went down: {reason}")),
             (Step::AwaitZero, _) => self.drained(id),
             // Still to be confirmed out, or on its way down by our order.

@@ -1,10 +1,10 @@
 //! Rollouts in which nothing goes wrong.
 
-use slackwater_policy::{Action, Outcome, Plan, VersionRef, fold};
+use slackwater_policy::{Outcome, Plan, VersionRef};
 
-use crate::world::{Run, T0, secs};
+use crate::world::{Run, T0};
 
-pub fn plan(replicas: usize) -> Plan {
+pub(crate) fn plan(replicas: usize) -> Plan {
     Plan::rolling("model-1", "model-2", (0..replicas).map(|index| format!("r{index}")))
 }
 

@@ -9,60 +9,62 @@ use slackwater_policy::{
     VersionRef,
 };
 
-pub const T0: Time = Time::from_secs(1_700_000_000);
+pub(crate) const T0: Time = Time::from_secs(1_700_000_000);
 
-pub fn secs(seconds: u64) -> Span {
+pub(crate) fn secs(seconds: u64) -> Span {
     Span::from_secs(seconds)
 }
 
-pub fn at(seconds: u64) -> Time {
+pub(crate) fn at(seconds: u64) -> Time {
     T0 + secs(seconds)
 }
 
 /// One replica as it really is.
 #[derive(Clone, Debug)]
-pub struct Real {
-    pub in_rotation: bool,
-    pub process: Option<VersionRef>,
-    pub ready_at: Time,
+pub(crate) struct Real {
+    pub(crate) in_rotation: bool,
+    pub(crate) process: Option<VersionRef>,
+    pub(crate) ready_at: Time,
     /// In-flight ends at this instant after it is out of rotation.
-    pub busy_for: Span,
-    pub busy_until: Time,
-    pub never_healthy: Option<VersionRef>,
-    pub stuck_gauge: Option<u32>,
-    pub gpu_lingers: bool,
-    pub wrong_version: bool,
-    pub smoke_fails: Option<VersionRef>,
-    pub undo_ready: bool,
-    pub admit_fails: bool,
-    pub take_out_fails: bool,
+    pub(crate) busy_for: Span,
+    pub(crate) busy_until: Time,
+    pub(crate) never_healthy: Option<VersionRef>,
+    pub(crate) stuck_gauge: Option<u32>,
+    pub(crate) gpu_lingers: bool,
+    pub(crate) wrong_version: bool,
+    pub(crate) smoke_fails: Option<VersionRef>,
+    pub(crate) undo_ready: bool,
+    pub(crate) admit_fails: bool,
+    pub(crate) take_out_fails: bool,
 }
 
 /// What becomes of a reply.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Fate {
+pub(crate) enum Fate {
     Usual,
     Lost,
+    /// Neither carried out nor answered.
+    Never,
     Late(Span),
     Twice(Span),
     Instead(Reply),
 }
 
 #[derive(Clone, Debug)]
-pub struct World {
-    pub now: Time,
-    pub real: Vec<Real>,
-    pub load: f64,
-    pub start_takes: Span,
-    pub cut_works: bool,
+pub(crate) struct World {
+    pub(crate) now: Time,
+    pub(crate) real: Vec<Real>,
+    pub(crate) load: f64,
+    pub(crate) start_takes: Span,
+    pub(crate) cut_works: bool,
     queue: BTreeMap<(Time, u64), Event>,
     order: u64,
-    pub issued: Vec<(Time, Command)>,
-    pub refused: u64,
+    pub(crate) issued: Vec<(Time, Command)>,
+    pub(crate) refused: u64,
 }
 
 impl World {
-    pub fn new(plan: &Plan) -> World {
+    pub(crate) fn new(plan: &Plan) -> World {
         let real = Real {
             in_rotation: true,
             process: Some(VersionRef::From),
@@ -91,31 +93,30 @@ impl World {
         }
     }
 
-    pub fn schedule(&mut self, at: Time, event: Event) {
+    pub(crate) fn schedule(&mut self, at: Time, event: Event) {
         self.order += 1;
         self.queue.insert((at, self.order), event);
     }
 
-    pub fn clear_queue(&mut self) {
-        self.queue.clear();
+    pub(crate) fn clear_queue(&mut self) {
+        self.queue.retain(|_, event| *event == Event::Start);
     }
 
-    pub fn serves(&self, id: usize) -> bool {
+    pub(crate) fn serves(&self, id: usize) -> bool {
         let real = &self.real[id];
         real.in_rotation
             && real.process.is_some_and(|version| real.never_healthy != Some(version))
             && self.now >= real.ready_at
     }
 
-    pub fn crash(&mut self, id: u16) {
+    pub(crate) fn crash(&mut self, id: u16) -> Event {
         self.real[usize::from(id)].process = None;
         self.real[usize::from(id)].busy_until = T0;
-        let event = Event::ReplicaDown { replica: ReplicaId(id), reason: "crashed".to_owned() };
-        self.schedule(self.now, event);
+        Event::ReplicaDown { replica: ReplicaId(id), reason: "crashed".to_owned() }
     }
 
     /// The next event: from the queue, or a tick when the deadline comes first.
-    pub fn next(&mut self, deadline: Option<Time>) -> Option<Event> {
+    pub(crate) fn next(&mut self, deadline: Option<Time>) -> Option<Event> {
         let first = self.queue.keys().next().copied();
         match (first, deadline) {
             (Some(key), deadline) if deadline.is_none_or(|deadline| key.0 <= deadline) => {
@@ -130,18 +131,27 @@ impl World {
         }
     }
 
-    pub fn carry_out(&mut self, command: Command, fate: Fate) {
+    pub(crate) fn carry_out(&mut self, command: Command, fate: Fate) {
+        if fate == Fate::Never {
+            return self.issued.push((self.now, command));
+        }
         let (reply, takes) = self.effect(&command);
         self.issued.push((self.now, command.clone()));
         let outcome = |outcome| Event::Outcome { id: command.id, outcome };
         let usual = self.now + takes;
         match fate {
             Fate::Usual => self.schedule(usual, outcome(reply)),
-            Fate::Lost => {}
+            Fate::Lost | Fate::Never => {}
             Fate::Late(by) => self.schedule(usual + by, outcome(reply)),
             Fate::Twice(by) => {
                 self.schedule(usual, outcome(reply.clone()));
                 self.schedule(usual + by, outcome(reply));
+            }
+            // A reply that fits but is not true would be a lying world; this one only contradicts.
+            Fate::Instead(other)
+                if other.answers(&command.action) && !matches!(other, Reply::Failed { .. }) =>
+            {
+                self.schedule(usual, outcome(reply));
             }
             Fate::Instead(other) => {
                 self.schedule(usual, outcome(other));
@@ -231,21 +241,21 @@ impl World {
 
 /// A world, a rollout in it, and its journal.
 #[derive(Clone, Debug)]
-pub struct Run {
-    pub world: World,
-    pub rollout: Rollout,
-    pub recorder: Recorder,
-    pub records: Vec<Record>,
+pub(crate) struct Run {
+    pub(crate) world: World,
+    pub(crate) rollout: Rollout,
+    pub(crate) recorder: Recorder,
+    pub(crate) records: Vec<Record>,
 }
 
 impl Run {
-    pub fn new(plan: Plan) -> Run {
+    pub(crate) fn new(plan: Plan) -> Run {
         let mut world = World::new(&plan);
         world.schedule(T0, Event::Start);
         Run { world, rollout: Rollout::new(plan).unwrap(), recorder: Recorder::new(), records: Vec::new() }
     }
 
-    pub fn tell(&mut self, event: Event, fate: &mut dyn FnMut(&Command) -> Fate) {
+    pub(crate) fn tell(&mut self, event: Event, fate: &mut dyn FnMut(&Command) -> Fate) {
         let told = self.recorder.tell(&mut self.rollout, self.world.now, event);
         self.records.extend(self.recorder.take());
         self.world.refused += u64::from(told.is_err());
@@ -256,21 +266,21 @@ impl Run {
     }
 
     /// One event. `false` when nothing will happen any more.
-    pub fn step(&mut self) -> bool {
+    pub(crate) fn step(&mut self) -> bool {
         self.step_with(&mut |_| Fate::Usual)
     }
 
-    pub fn step_with(&mut self, fate: &mut dyn FnMut(&Command) -> Fate) -> bool {
+    pub(crate) fn step_with(&mut self, fate: &mut dyn FnMut(&Command) -> Fate) -> bool {
         let event = self.world.next(self.rollout.deadline());
         event.map(|event| self.tell(event, fate)).is_some()
     }
 
     /// Until it ends or holds with nothing in hand; panics when it does neither.
-    pub fn run(&mut self) -> &mut Run {
+    pub(crate) fn run(&mut self) -> &mut Run {
         self.run_with(&mut |_| Fate::Usual)
     }
 
-    pub fn run_with(&mut self, fate: &mut dyn FnMut(&Command) -> Fate) -> &mut Run {
+    pub(crate) fn run_with(&mut self, fate: &mut dyn FnMut(&Command) -> Fate) -> &mut Run {
         for _ in 0..100_000 {
             if self.rollout.rests() {
                 return self;
@@ -281,7 +291,7 @@ impl Run {
     }
 
     /// Until `done` says so.
-    pub fn run_until(&mut self, done: impl Fn(&Run) -> bool) -> &mut Run {
+    pub(crate) fn run_until(&mut self, done: impl Fn(&Run) -> bool) -> &mut Run {
         for _ in 0..100_000 {
             if done(self) {
                 return self;
@@ -291,22 +301,22 @@ impl Run {
         panic!("never came to be: {:#?}", self.rollout.status());
     }
 
-    pub fn order(&mut self, order: slackwater_policy::Operator) -> &mut Run {
+    pub(crate) fn order(&mut self, order: slackwater_policy::Operator) -> &mut Run {
         self.tell(Event::Operator(order), &mut |_| Fate::Usual);
         self
     }
 
-    pub fn restart(&mut self) -> &mut Run {
+    pub(crate) fn restart(&mut self) -> &mut Run {
         self.tell(Event::Recovered, &mut |_| Fate::Usual);
         self
     }
 
-    pub fn all_serve(&self, version: VersionRef) -> bool {
+    pub(crate) fn all_serve(&self, version: VersionRef) -> bool {
         (0..self.world.real.len())
             .all(|id| self.world.serves(id) && self.world.real[id].process == Some(version))
     }
 
-    pub fn serving(&self) -> usize {
+    pub(crate) fn serving(&self) -> usize {
         (0..self.world.real.len()).filter(|id| self.world.serves(*id)).count()
     }
 }

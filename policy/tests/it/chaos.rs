@@ -1,0 +1,321 @@
+//! Random worlds: faults, lost, late, doubled and contradictory replies, crashes, restarts and a person's orders at any time.
+//!
+//! Safety is asserted by the policy itself on every command. What is checked here: it always ends or holds, within a bounded number of
+//! events; nobody is left unnamed; and once everything is mended, a rollback brings everybody back.
+
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use slackwater_policy::{
+    Approve, AtDeadline, CapacityRow, Event, Figure, Guard, GuardAction, OnFailure, Operator, Outcome, Plan,
+    ReplicaId, Reply, Rollout, Span, StrategySpec, Then, VersionRef, Window,
+};
+
+use crate::happy::plan;
+use crate::world::{Fate, Run, T0, at, secs};
+
+#[derive(Clone, Debug)]
+enum Happening {
+    Crash(u16),
+    CrashUntold(u16),
+    SaysDown(u16),
+    SaysUp(u16),
+    Order(Operator),
+    /// The executor restarts; replies on their way are lost or not.
+    Restart(bool),
+    /// As `Restart`, and the rollout is rebuilt from its journal.
+    Replay,
+    ClockBack,
+    Bogus(u64),
+    Slow(f64),
+    Errors(f64),
+    Load(f64),
+    Fault(u16, Fault),
+    TimePasses(u64),
+}
+
+#[derive(Clone, Debug)]
+enum Fault {
+    NeverHealthy(VersionRef),
+    StuckGauge,
+    Lingers,
+    WrongVersion,
+    SmokeFails,
+    NoUndo,
+    AdmitFails,
+    TakeOutFails,
+    LongStreams,
+    Mended,
+}
+
+fn faults() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        Just(Fault::NeverHealthy(VersionRef::To)),
+        Just(Fault::NeverHealthy(VersionRef::From)),
+        Just(Fault::StuckGauge),
+        Just(Fault::Lingers),
+        Just(Fault::WrongVersion),
+        Just(Fault::SmokeFails),
+        Just(Fault::NoUndo),
+        Just(Fault::AdmitFails),
+        Just(Fault::TakeOutFails),
+        Just(Fault::LongStreams),
+        Just(Fault::Mended),
+    ]
+}
+
+fn orders() -> impl Strategy<Value = Operator> {
+    prop_oneof![
+        3 => Just(Operator::Pause),
+        4 => Just(Operator::Resume),
+        2 => Just(Operator::Approve),
+        1 => Just(Operator::Abort),
+        1 => Just(Operator::Rollback),
+    ]
+}
+
+fn happenings() -> impl Strategy<Value = Happening> {
+    let replica = 0_u16..5;
+    prop_oneof![
+        3 => replica.clone().prop_map(Happening::Crash),
+        1 => replica.clone().prop_map(Happening::CrashUntold),
+        1 => replica.clone().prop_map(Happening::SaysDown),
+        2 => replica.clone().prop_map(Happening::SaysUp),
+        6 => orders().prop_map(Happening::Order),
+        3 => any::<bool>().prop_map(Happening::Restart),
+        2 => Just(Happening::Replay),
+        1 => Just(Happening::ClockBack),
+        1 => (0_u64..200).prop_map(Happening::Bogus),
+        1 => (0.0..5.0).prop_map(Happening::Slow),
+        1 => (0.0..1.0).prop_map(Happening::Errors),
+        1 => (0.0..40.0).prop_map(Happening::Load),
+        4 => (replica, faults()).prop_map(|(replica, fault)| Happening::Fault(replica, fault)),
+        2 => (1_u64..400).prop_map(Happening::TimePasses),
+    ]
+}
+
+fn fates() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        12 => Just(Fate::Usual),
+        1 => Just(Fate::Lost),
+        1 => Just(Fate::Never),
+        1 => (1_u64..200).prop_map(|late| Fate::Late(secs(late))),
+        1 => (0_u64..100).prop_map(|late| Fate::Twice(secs(late))),
+        1 => Just(Fate::Instead(Reply::Healthy)),
+        1 => Just(Fate::Instead(Reply::Admitted)),
+        1 => any::<bool>().prop_map(|retryable| Fate::Instead(Reply::Failed { reason: "chance".to_owned(), retryable })),
+    ]
+}
+
+fn plans() -> impl Strategy<Value = Plan> {
+    let deadlines = prop_oneof![
+        Just(AtDeadline::Cut),
+        Just(AtDeadline::Abort),
+        Just(AtDeadline::Extend { hard_limit: secs(60), then: Then::Cut }),
+        Just(AtDeadline::Extend { hard_limit: secs(60), then: Then::Abort }),
+    ];
+    let failures =
+        prop_oneof![Just(OnFailure::RollBackReplica), Just(OnFailure::RollBackAll), Just(OnFailure::Park)];
+    let approvals =
+        prop_oneof![4 => Just(Approve::None), 1 => Just(Approve::First), 1 => Just(Approve::Each)];
+    let numbers = (2_usize..5, 1_u16..4, 0_u64..2, 1_u32..3, 0_u32..3);
+    (numbers, deadlines, failures, approvals, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(
+            (replicas, k, soak, bring_ups, revivals),
+            at_deadline,
+            on_failure,
+            approve,
+            windows,
+            guards,
+            gated,
+        )| {
+            let mut plan = plan(replicas);
+            let most = u16::try_from(replicas - 1).unwrap();
+            plan.strategy =
+                StrategySpec::Rolling { max_unavailable: k.min(most), order: vec!["r1".to_owned()] };
+            let rollout = &mut plan.rollout;
+            rollout.soak = secs(20 * soak);
+            (rollout.bring_ups, rollout.revivals) = (bring_ups, revivals);
+            (rollout.drain.timeout, rollout.drain.at_deadline) = (secs(30), at_deadline);
+            (rollout.on_failure, rollout.approve, rollout.rollback_gated) = (on_failure, approve, gated);
+            rollout.steps.health.within = Some(secs(120));
+            rollout.steps.gpu_free.within = Some(secs(20));
+            plan.gate.wait_max = secs(120);
+            if gated {
+                plan.gate.capacity =
+                    vec![CapacityRow { serving: 1, rate: 8.0 }, CapacityRow { serving: 2, rate: 16.0 }];
+            }
+            if windows {
+                rollout.move_expected = secs(150);
+                plan.windows = vec![
+                    Window { opens: at(50), closes: at(450) },
+                    Window { opens: at(900), closes: at(1_500) },
+                    Window { opens: at(5_000), closes: at(9_000) },
+                ];
+            }
+            if guards {
+                let guard = |figure, limit, action| Guard { figure, limit, sustained: secs(5), action };
+                plan.guards = vec![
+                    guard(Figure::TtftP99, 2.0, GuardAction::Hold),
+                    guard(Figure::ErrorRate, 0.2, GuardAction::RollBack),
+                ];
+            }
+            plan
+        },
+    )
+}
+
+fn apply(run: &mut Run, happening: &Happening, untold: &mut [bool]) {
+    let count = u16::try_from(run.world.real.len()).unwrap();
+    let usual = &mut |_: &slackwater_policy::Command| Fate::Usual;
+    match happening {
+        Happening::Crash(id) => {
+            let down = run.world.crash(id % count);
+            run.tell(down, usual);
+        }
+        Happening::CrashUntold(id) => {
+            run.world.real[usize::from(id % count)].process = None;
+            untold[usize::from(id % count)] = true;
+        }
+        Happening::SaysDown(id) => {
+            run.tell(Event::ReplicaDown { replica: ReplicaId(*id), reason: "says who".to_owned() }, usual);
+        }
+        Happening::SaysUp(id) => run.tell(Event::ReplicaUp { replica: ReplicaId(*id) }, usual),
+        Happening::Order(order) => run.tell(Event::Operator(*order), usual),
+        Happening::Restart(lost) => {
+            if *lost {
+                run.world.clear_queue();
+            }
+            run.tell(Event::Recovered, usual);
+        }
+        Happening::Replay => {
+            let replayed = Rollout::replay(run.rollout.plan().clone(), &run.records).unwrap();
+            assert!(run.records.is_empty() || replayed.status() == run.rollout.status());
+            run.rollout = replayed;
+            run.tell(Event::Recovered, usual);
+        }
+        Happening::ClockBack => {
+            let now = run.world.now;
+            run.world.now = T0;
+            run.tell(Event::Tick, usual);
+            run.world.now = now;
+        }
+        Happening::Bogus(id) => {
+            let id = slackwater_policy::CommandId(*id);
+            run.tell(Event::Outcome { id, outcome: Reply::Stopped { cut: 1 } }, usual);
+        }
+        Happening::Slow(value) => run.tell(Event::Figure { figure: Figure::TtftP99, value: *value }, usual),
+        Happening::Errors(value) => {
+            run.tell(Event::Figure { figure: Figure::ErrorRate, value: *value }, usual)
+        }
+        Happening::Load(rate) => run.world.load = *rate,
+        Happening::Fault(id, fault) => {
+            let real = &mut run.world.real[usize::from(id % count)];
+            untold[usize::from(id % count)] |= matches!(fault, Fault::NeverHealthy(_));
+            match fault {
+                Fault::NeverHealthy(version) => real.never_healthy = Some(*version),
+                Fault::StuckGauge => real.stuck_gauge = Some(3),
+                Fault::Lingers => real.gpu_lingers = true,
+                Fault::WrongVersion => real.wrong_version = true,
+                Fault::SmokeFails => real.smoke_fails = Some(VersionRef::To),
+                Fault::NoUndo => real.undo_ready = false,
+                Fault::AdmitFails => real.admit_fails = true,
+                Fault::TakeOutFails => real.take_out_fails = true,
+                Fault::LongStreams => real.busy_for = secs(500),
+                Fault::Mended => mend(run, usize::from(id % count)),
+            }
+        }
+        Happening::TimePasses(seconds) => {
+            let until = run.world.now + Span::from_secs(*seconds);
+            run.world.schedule(until, Event::Tick);
+            for _ in 0..10_000 {
+                if run.world.now >= until || !run.step() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn mend(run: &mut Run, id: usize) {
+    let real = &mut run.world.real[id];
+    (real.never_healthy, real.stuck_gauge, real.smoke_fails) = (None, None, None);
+    (real.gpu_lingers, real.wrong_version, real.admit_fails, real.take_out_fails) =
+        (false, false, false, false);
+    real.undo_ready = true;
+    (real.busy_for, real.busy_until) = (secs(10), T0);
+}
+
+/// Condition 6 against the world as it really is.
+fn nobody_is_unnamed(run: &Run, untold: &[bool]) {
+    let report = run.rollout.report();
+    for (id, untold) in untold.iter().enumerate() {
+        let named = report.exceptions.iter().any(|exception| exception.replica.index() == id);
+        let serves = run.world.serves(id) && run.world.real[id].process == Some(report.version);
+        assert!(
+            named || serves || *untold,
+            "r{id} is neither right nor named: {report:#?} {:#?}",
+            run.world.real[id]
+        );
+    }
+}
+
+fn survives(plan: Plan, fates: &[Fate], happenings: &[(u8, Happening)]) {
+    let mut run = Run::new(plan);
+    let mut untold = vec![false; run.world.real.len()];
+    let mut turn = 0;
+    for (steps, happening) in happenings {
+        for _ in 0..*steps {
+            let alive = run.step_with(&mut |_| {
+                turn += 1;
+                fates[turn % fates.len()].clone()
+            });
+            if !alive {
+                break;
+            }
+        }
+        if run.rollout.outcome().is_some() {
+            break;
+        }
+        apply(&mut run, happening, &mut untold);
+    }
+    // From here on every reply comes. What is broken stays broken, and still it ends or holds.
+    run.run();
+    if !run.records.is_empty() {
+        nobody_is_unnamed(&run, &untold);
+        let replayed = Rollout::replay(run.rollout.plan().clone(), &run.records).unwrap();
+        assert_eq!(replayed, run.rollout);
+    }
+    if run.rollout.outcome().is_some() {
+        return;
+    }
+    run.world.load = 1.0;
+    // Everything is mended, and whoever crashed unseen is seen.
+    for (id, untold) in untold.iter_mut().enumerate() {
+        mend(&mut run, id);
+        *untold = false;
+    }
+    run.restart().run();
+    run.order(Operator::Rollback).run();
+    assert_eq!(run.rollout.outcome(), Some(Outcome::RolledBack), "{:#?}", run.rollout.status());
+    assert!(run.all_serve(VersionRef::From));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(600),
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/proptest-regressions/it.txt"
+        )))),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn any_world_is_survived(
+        plan in plans(),
+        fates in prop::collection::vec(fates(), 1..30),
+        happenings in prop::collection::vec((0_u8..60, happenings()), 0..20),
+    ) {
+        survives(plan, &fates, &happenings);
+    }
+}
