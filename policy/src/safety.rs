@@ -93,7 +93,7 @@ impl Safety {
         }
     }
 
-    /// A reply that comes too late is older than what has been done since.
+    /// A reply that comes too late, or to what was called off, is older than what has been done since.
     pub(crate) fn no_longer_waits(&mut self, id: CommandId) {
         self.open.remove(&id);
     }
@@ -121,7 +121,8 @@ impl Safety {
                     seen.is_some() && *seen == view.expected && view.started.is_none_or(|v| Some(v) == *seen);
             }
             Reply::SmokeAnswered => view.smoke = true,
-            Reply::Admitted => (view.serving, view.moving) = (true, None),
+            // Its move goes on while it soaks; the look at the next gate ends it.
+            Reply::Admitted => view.serving = true,
             Reply::Cut { .. } | Reply::WarmedUp | Reply::Load { .. } | Reply::Failed { .. } => {}
         }
     }

@@ -377,6 +377,7 @@ impl Rollout {
             self.outstanding.iter().filter(|(_, open)| open.owner == owner).map(|(id, _)| *id).collect();
         for id in gone {
             self.outstanding.remove(&id);
+            self.safety.no_longer_waits(id);
             self.timers.clear(Timer::Reply(id));
             self.outgoing.retain(|command| command.id != id);
         }
