@@ -205,23 +205,29 @@ fn apply_override<'t>(
             _ => {}
         }
     }
-    // A key inside a table that `[to]` inherits changes a copy of that table.
     if segments[0].0 == "to" && segments.len() > 2 {
-        let key = segments[1].0;
-        let inherited = match table.get("from").map(Spanned::get_ref) {
-            Some(DeValue::Table(from)) => {
-                from.get_key_value(key).map(|(key, value)| (key.clone(), value.clone()))
-            }
-            _ => None,
-        };
-        if let (Some((key, value)), Some(DeValue::Table(to))) =
-            (inherited, table.get_mut("to").map(Spanned::get_mut))
-            && !to.contains_key(key.get_ref().as_ref())
-        {
-            to.insert(key, value);
-        }
+        copy_inherited(table, segments[1].0);
     }
     insert(table, &segments, value).map_err(|message| bad(0..path.len(), message))
+}
+
+/// Before an override changes a key inside a table that `[to]` inherits: a copy of that table, to be changed alone.
+fn copy_inherited(table: &mut Table<'_>, key: &str) {
+    let Some((from_key, from)) = table.get_key_value("from") else { return };
+    let place = from_key.span();
+    let inherited = match from.get_ref() {
+        DeValue::Table(from) => from.get_key_value(key).map(|(key, value)| (key.clone(), value.clone())),
+        _ => None,
+    };
+    let Some((key, value)) = inherited else { return };
+    let to = table
+        .entry(Spanned::new(place.clone(), Cow::Borrowed("to")))
+        .or_insert_with(|| Spanned::new(place, DeValue::Table(Table::new())));
+    if let DeValue::Table(to) = to.get_mut()
+        && !to.contains_key(key.get_ref().as_ref())
+    {
+        to.insert(key, value);
+    }
 }
 
 fn insert<'t>(
@@ -262,7 +268,7 @@ fn descend<'t>(
         DeValue::Array(items) => {
             let count = items.len();
             let (index_text, _) = &rest[0];
-            let item = index_text.parse().ok().and_then(|index: usize| items.iter_mut().nth(index));
+            let item = index_text.parse().ok().and_then(|index: usize| items.get_mut(index));
             let Some(item) = item else {
                 return Err(format!("`{name}` is a list of {count}; `{index_text}` is not an index into it"));
             };

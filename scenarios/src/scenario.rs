@@ -106,9 +106,12 @@ impl Scenario {
     }
 
     /// The resolved scenario: every default spelt out, engine profiles in place of their names.
+    ///
+    /// # Panics
+    /// When the scenario was built by hand with a seed above `i64::MAX`, which no scenario file holds.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("a scenario has string keys and finite depth")
+        toml::to_string(self).expect("a checked scenario is a valid TOML document")
     }
 }
 

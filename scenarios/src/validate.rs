@@ -23,6 +23,9 @@ type Check = Result<(), Problem>;
 const MOST_REPLICAS: usize = 1024;
 
 pub(crate) fn check(scenario: &Scenario, places: &Places) -> Check {
+    if i64::try_from(scenario.seed).is_err() {
+        return Err(problem("seed", "is too large", "give a whole number up to 9223372036854775807"));
+    }
     fleet(scenario)?;
     version("from", &scenario.from)?;
     version("to", &scenario.to)?;

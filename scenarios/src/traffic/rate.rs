@@ -81,7 +81,9 @@ impl RateCursor {
             if area < rest_area {
                 // The smaller root of slope/2 x^2 + here x = area, in the form that loses no digits.
                 let root = (here * here + 2.0 * slope * area).max(0.0).sqrt();
-                self.offset_s = (self.offset_s + 2.0 * area / (here + root)).min(PIECE_S);
+                // No area at no rate is no time; bursty gaps are often so small.
+                let step = if here + root > 0.0 { 2.0 * area / (here + root) } else { 0.0 };
+                self.offset_s = (self.offset_s + step).min(PIECE_S);
                 let at_ps = self.now_ps();
                 return (at_ps < end_ps).then_some(at_ps);
             }

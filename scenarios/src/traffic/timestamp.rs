@@ -5,6 +5,9 @@
 /// Nanoseconds in a day.
 const DAY_NS: i64 = 86_400_000_000_000;
 
+/// From a fraction's digits to nanoseconds.
+const TENS: [i64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
 /// Reads timestamps; a time without a zone is UTC.
 #[derive(Debug, Default)]
 pub(crate) struct TimestampReader {
@@ -39,10 +42,9 @@ impl TimestampReader {
             if digits == 0 || digits > 9 {
                 return None;
             }
-            for position in 0..9 {
-                fraction_ns =
-                    fraction_ns * 10 + if position < digits { i64::from(after[position] - b'0') } else { 0 };
-            }
+            let (written, unwritten) = (&after[..digits], 9 - digits);
+            fraction_ns = written.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
+            fraction_ns *= TENS[unwritten];
             rest = &after[digits..];
         }
         let clock_ns = ((hour * 60 + minute) * 60 + second) * 1_000_000_000 + fraction_ns;

