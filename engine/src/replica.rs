@@ -170,8 +170,8 @@ impl<S: StepTime> Replica<S> {
             ends: BinaryHeap::new(),
             leaves: BinaryHeap::new(),
             at: 0,
-            // Steps 0 and 1 are never used, so that `step - 1 - lag` needs no special case.
-            step: 1,
+            // The first decision is for step 3, so that `step - 1 - lag` needs no special case.
+            step: 2,
             jump: None,
             ahead: None,
             had_prefill: false,
@@ -293,6 +293,8 @@ impl<S: StepTime> Replica<S> {
             Place::Waiting => {
                 self.waiting_len -= 1;
                 self.vacate(id.slot);
+                // Whoever waited behind it may be admitted at the next decision.
+                self.cut_jump_at(at);
             }
             Place::Prefill | Place::Decode => {
                 self.sequences[id.slot as usize].cancelled = true;
