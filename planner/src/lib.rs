@@ -1,1 +1,3 @@
-//! To be written.
+//! Many simulated runs to answers. So far: what N, N-1, ... replicas carry.
+
+pub mod capacity;

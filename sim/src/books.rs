@@ -33,6 +33,12 @@ impl Latencies {
     }
 }
 
+/// Not `saturating_record`, which clamps to the present size instead of growing.
+#[inline]
+fn record<C: hdrhistogram::Counter>(histogram: &mut Histogram<C>, nanoseconds: u64) {
+    histogram.record(nanoseconds).expect("a histogram made by `new` grows to any u64");
+}
+
 /// A histogram in nanoseconds with the exact sum beside it.
 #[derive(Debug, Clone)]
 pub(crate) struct Distribution {
@@ -50,8 +56,7 @@ impl Distribution {
     #[inline]
     fn record(&mut self, value: Ps) {
         self.sum_ps += u128::from(value);
-        // Auto-resizing histograms take every u64.
-        self.histogram.saturating_record(value / 1000);
+        record(&mut self.histogram, value / 1000);
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
@@ -360,9 +365,9 @@ impl Books {
         }
         if let Some(samples) = &mut self.samples {
             samples.open.completed += 1;
-            samples.ttft.saturating_record(latencies.ttft / 1000);
+            record(&mut samples.ttft, latencies.ttft / 1000);
             if let Some(tpot) = latencies.tpot {
-                samples.tpot.saturating_record(tpot / 1000);
+                record(&mut samples.tpot, tpot / 1000);
             }
         }
         if self.rows.is_some() {

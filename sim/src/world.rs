@@ -8,7 +8,7 @@ use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::SeedableRng;
 use slackwater_engine::{Counters, Output, Ps, Replica, ReplicaError, Request as EngineRequest, StepTimeForm, Stop};
 use slackwater_policy::{
-    Action, Command, Event, EventError, Figure, HoldReason, Note, Observed, Operator, Plan, Reply, Time, VersionRef,
+    Action, Command, Event, EventError, Figure, HoldReason, Note, Observed, Operator, Plan, Reply, VersionRef,
 };
 use slackwater_scenarios::traffic::{Arrival, Traffic};
 use slackwater_scenarios::version::Delay;
@@ -154,6 +154,11 @@ impl<T: Traffic> World<T> {
         self.now
     }
 
+    /// The traffic being replayed.
+    pub fn traffic(&self) -> &T {
+        &self.traffic
+    }
+
     /// Logical requests that have arrived.
     #[must_use]
     pub fn arrived(&self) -> u64 {
@@ -169,7 +174,8 @@ impl<T: Traffic> World<T> {
     ///
     /// # Errors
     /// When the plan is refused.
-    pub fn begin_rollout(&mut self, plan: Plan, epoch: Time) -> Result<(), SimError> {
+    pub fn begin_rollout(&mut self, plan: Plan) -> Result<(), SimError> {
+        let epoch = crate::plan::epoch(self.traffic.epoch_ns());
         self.driver = Some(Driver::new(plan, epoch, self.now)?);
         self.tell(Event::Start)
     }

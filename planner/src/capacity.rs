@@ -1,0 +1,132 @@
+//! Capacity: the highest steady rate of this mix of requests that so many replicas serve within the service level.
+//!
+//! Found by bisection over simulated runs. The traffic of a probe is steady (Poisson) at the rate probed, with the
+//! (prompt, output) pairs of the real traffic in their own order, so that long requests cluster as they really do. Every
+//! probe sees the same draws (common random numbers), scaled in time.
+
+use std::sync::Arc;
+
+use slackwater_scenarios::traffic::{Arrival, ImportReport, SharedTrace};
+use slackwater_scenarios::{Keyed, Scenario};
+use slackwater_sim::{CapacityPoint, RunInfo, RunOptions, Setup, SimError, TraceCursor, World};
+
+/// A probe lasts so long in simulated time: many times the longest usual answer, and two sliding windows.
+const PROBE_S: f64 = 900.0;
+/// No probe has more requests: enough for a 99 % share, and bounded for large fleets.
+const PROBE_REQUESTS_MAX: usize = 40_000;
+/// A probe has at least so many requests, however long they take: a share of 99 % can't be told from fewer.
+const PROBE_REQUESTS_MIN: usize = 1_000;
+/// The bracket is closed to this share of the rate.
+const PRECISION: f64 = 0.02;
+/// Bisection halves the bracket each time; this bounds the search should a profile behave oddly.
+const PROBES_MAX: u32 = 24;
+
+/// What 1 to all replicas of the scenario carry, running its old version: for each, the highest rate simulated that kept
+/// the service level and the lowest that did not. `sample` is the traffic the lengths are taken from.
+///
+/// # Errors
+/// When a run fails; see [`SimError`].
+pub fn capacity(scenario: &Scenario, sample: &[Arrival]) -> Result<Vec<CapacityPoint>, SimError> {
+    let replicas = u32::try_from(scenario.fleet.replica_count()).unwrap_or(u32::MAX);
+    let mut points = Vec::new();
+    if sample.is_empty() {
+        return Ok(points);
+    }
+    let mut guess = 1.0;
+    for serving in 1..=replicas {
+        let point = carried(scenario, sample, serving, guess)?;
+        // The next replica carries about as much again.
+        guess = point.rate_per_s * f64::from(serving + 1) / f64::from(serving);
+        points.push(point);
+    }
+    Ok(points)
+}
+
+/// What exactly `serving` replicas carry; the search begins at `guess` requests a second.
+///
+/// # Errors
+/// As [`capacity`].
+pub fn carried(
+    scenario: &Scenario,
+    sample: &[Arrival],
+    serving: u32,
+    guess: f64,
+) -> Result<CapacityPoint, SimError> {
+    let mut scenario = scenario.clone();
+    scenario.fleet.replicas = slackwater_scenarios::fleet::Replicas::Count(serving);
+    let setup = Arc::new(Setup::new(&scenario)?);
+    let keeps = |rate: f64| keeps_slo(&setup, sample, rate);
+    let (mut low, mut high) = (0.0_f64, f64::INFINITY);
+    let mut rate = guess.max(1e-3);
+    for _ in 0..PROBES_MAX {
+        if keeps(rate)? {
+            low = rate;
+        } else {
+            high = rate;
+        }
+        if high.is_finite() && high - low <= PRECISION * high {
+            break;
+        }
+        rate = match (low > 0.0, high.is_finite()) {
+            (true, true) => (low + high) / 2.0,
+            (true, false) => low * 2.0,
+            (false, _) => high / 2.0,
+        };
+        if rate < 1e-3 {
+            // Not even one request in a quarter of an hour: the service level can't be met at all.
+            break;
+        }
+    }
+    Ok(CapacityPoint { replicas: serving, rate_per_s: low, low, high })
+}
+
+/// Whether a steady run at `rate` keeps the service level, as a whole and in every five minutes.
+fn keeps_slo(setup: &Arc<Setup>, sample: &[Arrival], rate: f64) -> Result<bool, SimError> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded by the clamp
+    let count = ((rate * PROBE_S) as usize).clamp(PROBE_REQUESTS_MIN, PROBE_REQUESTS_MAX);
+    let keyed = Keyed::new(setup.scenario().seed);
+    let mut at_s = 0.0_f64;
+    let arrivals: Vec<Arrival> = (0..count)
+        .map(|number| {
+            let uniform = keyed.uniform("capacity-gap", &[number as u64]);
+            at_s += -(1.0 - uniform).ln() / rate;
+            Arrival { at_ps: slackwater_engine::step_time::ps_from_s(at_s), ..sample[number % sample.len()] }
+        })
+        .collect();
+    let trace = SharedTrace { arrivals: arrivals.into(), epoch_ns: None, report: ImportReport::default() };
+    let options = RunOptions { series: false, rows: false };
+    let mut world = World::new(Arc::clone(setup), TraceCursor::new(Arc::new(trace)), options)?;
+    world.run()?;
+    let (result, _) = world.finish(RunInfo::default());
+    Ok(result.service.kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCENARIO: &str = r#"
+        [fleet]
+        replicas = 3
+        [from]
+        engine = "a100-llama-3.1-8b"
+        [to]
+        [traffic.generate]
+        duration = "10m"
+        rate_per_s = 5
+    "#;
+
+    #[test]
+    fn more_replicas_carry_more_and_the_bracket_holds() {
+        let scenario = Scenario::parse(SCENARIO, "test").unwrap();
+        let sample = scenario.load_traffic().unwrap();
+        let points = capacity(&scenario, &sample.arrivals).unwrap();
+        assert_eq!(points.len(), 3);
+        let mut last = 0.0;
+        for point in points {
+            assert!(point.rate_per_s > last, "{point:?}");
+            assert!(point.low <= point.high && point.high - point.low <= 0.03 * point.high, "{point:?}");
+            last = point.rate_per_s;
+        }
+    }
+}
