@@ -26,6 +26,9 @@ use crate::validate;
 pub(crate) type Table<'t> = DeTable<'t>;
 pub(crate) type Value<'t> = DeValue<'t>;
 
+/// No key of a scenario has more parts; a longer one in an override is not walked down.
+const DEEPEST_KEY: usize = 16;
+
 /// A mistake found at a place in the texts.
 #[derive(Debug)]
 pub(crate) struct Mistake {
@@ -33,6 +36,21 @@ pub(crate) struct Mistake {
     pub(crate) key: Option<String>,
     pub(crate) message: String,
     pub(crate) help: Option<String>,
+}
+
+/// A scenario's text from its bytes, or where they stop being text.
+pub(crate) fn text(bytes: Vec<u8>, name: &str) -> Result<String, ScenarioError> {
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes());
+        let mistake = Mistake {
+            span: good..good + 1,
+            key: None,
+            message: "the file is not UTF-8 text from here on".into(),
+            help: Some("a scenario is a TOML file: save it as UTF-8".into()),
+        };
+        ScenarioError::Invalid(Box::new(diagnose(&Places::new(name, &text), mistake)))
+    })
 }
 
 pub(crate) fn read(text: &str, name: &str, overrides: &[impl AsRef<str>]) -> Result<Scenario, ScenarioError> {
@@ -197,6 +215,10 @@ fn apply_override<'t>(
         offset += segment.len() + 1;
     }
 
+    if segments.len() > DEEPEST_KEY {
+        return Err(bad(0..path.len(), format!("a key has at most {DEEPEST_KEY} parts")));
+    }
+
     // A trace in place of a generator, or the other way round, is one override, not two.
     if let Some(DeValue::Table(traffic)) = table.get_mut("traffic").map(Spanned::get_mut) {
         match segments.get(1).map(|(name, _)| *name) {
@@ -278,7 +300,11 @@ fn descend<'t>(
             }
             descend(item, index_text, &rest[1..], value)
         }
-        other => Err(format!("`{name}` is a {}, it has no key `{}`", other.type_str(), rest[0].0)),
+        other => Err(format!(
+            "`{name}` holds no keys (it is of type {}), so there is no `{}` in it",
+            other.type_str(),
+            rest[0].0
+        )),
     }
 }
 

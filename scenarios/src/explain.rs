@@ -88,6 +88,10 @@ fn help_for(message: &str) -> String {
 }
 
 fn example(key: &str) -> String {
+    if key.ends_with(".source") || key.ends_with(".kv_blocks") {
+        return "add it, or change a known profile: base = \"h100-qwen3-14b\" beside the keys that differ"
+            .into();
+    }
     let line = match key {
         "fleet" => "[fleet]\nreplicas = 4",
         "fleet.replicas" => "replicas = 4",

@@ -142,8 +142,8 @@ impl Places {
             line: before.matches('\n').count() + 1,
             column,
             width,
-            // Tabs would shift the marker under the line; so would an endless line fill the screen.
-            snippet: shorten(&line_text.replace('\t', " ")),
+            // Tabs would shift the marker under the line, and a terminal obeys control characters.
+            snippet: shorten(&line_text.replace(char::is_control, " ")),
         }
     }
 }

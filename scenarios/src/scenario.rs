@@ -1,6 +1,7 @@
 //! The scenario: everything one simulated rollout depends on.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -49,6 +50,9 @@ pub struct Scenario {
     pub engines: BTreeMap<String, EngineProfile>,
 }
 
+/// No person writes a longer scenario; a device or a trace given by mistake is not read to its end.
+const LARGEST_FILE: u64 = 1 << 20;
+
 const fn one() -> u64 {
     1
 }
@@ -68,9 +72,19 @@ impl Scenario {
     /// When it can't be read, or it or an override is wrong.
     pub fn load_with(path: impl AsRef<Path>, overrides: &[impl AsRef<str>]) -> Result<Self, ScenarioError> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ScenarioError::Unreadable { path: path.to_owned(), source })?;
-        Self::parse_with(&text, &path.display().to_string(), overrides)
+        let unreadable = |source| ScenarioError::Unreadable { path: path.to_owned(), source };
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes))
+            .map_err(unreadable)?;
+        if bytes.len() as u64 > LARGEST_FILE {
+            let what = format!(
+                "it is larger than {LARGEST_FILE} bytes; is it a trace? That goes under traffic.file"
+            );
+            return Err(unreadable(std::io::Error::new(std::io::ErrorKind::FileTooLarge, what)));
+        }
+        let name = path.display().to_string();
+        Self::parse_with(&crate::document::text(bytes, &name)?, &name, overrides)
     }
 
     /// Checks a scenario given as text; `name` stands for the file in messages.

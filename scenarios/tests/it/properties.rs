@@ -1,9 +1,9 @@
 //! Arbitrary and mutated files never panic, and valid ones read back as they were written.
 
 use proptest::prelude::*;
-use slackwater_scenarios::{Arrival, Format, ReadOptions, Scenario};
+use slackwater_scenarios::{Arrival, FileTraffic, Format, ReadOptions, Scenario, SharedTrace};
 
-use crate::support::{AZURE_2023, AZURE_2024, MOONCAKE, SHORT, gzip, load};
+use crate::support::{AZURE_2023, AZURE_2024, MOONCAKE, SHORT, gzip, load, on_disk};
 
 const CATALOG: [&str; 3] = [
     include_str!("../../catalog/four-gpu-chat.toml"),
@@ -34,9 +34,11 @@ fn mutated(valid: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
 
 /// Whatever the bytes: arrivals in order, or an error that names the file and a remedy.
 fn read_somehow(bytes: &[u8]) {
+    let file = on_disk(bytes);
     for format in [Format::Auto, Format::AzureCsv, Format::MooncakeJsonl] {
         for sort in [false, true] {
-            match load(bytes, ReadOptions { format, sort, ..ReadOptions::default() }) {
+            let options = ReadOptions { format, sort, ..ReadOptions::default() };
+            match FileTraffic::open(&file.path, options).and_then(SharedTrace::load_all) {
                 Ok(trace) => {
                     assert!(trace.arrivals.windows(2).all(|pair| pair[0].at_ps <= pair[1].at_ps));
                     assert!(

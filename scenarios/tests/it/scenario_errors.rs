@@ -2,7 +2,7 @@
 
 use slackwater_scenarios::{Scenario, ScenarioError};
 
-use crate::support::SHORT;
+use crate::support::{SHORT, on_disk};
 
 /// What is added to the short scenario; line and column of the mistake within it; words of the message.
 const MISTAKES: &[(&str, (usize, usize), &[&str])] = &[
@@ -24,7 +24,7 @@ const MISTAKES: &[(&str, (usize, usize), &[&str])] = &[
     ("[slo]\nshare = 1.2.3", (2, 12), &["invalid"]),
     ("[slo]\nttft = '2s'\nttft = '3s'", (3, 1), &["duplicate key"]),
     ("[to]\nengine = 'h100-qwen3-14'", (2, 10), &["no engine profile", "did you mean `h100-qwen3-14b`?"]),
-    ("[to]\nengine = {c0_ms = 1}", (2, 10), &["missing key `source`"]),
+    ("[to]\nengine = {c0_ms = 1}", (2, 10), &["missing key `source`", "base = \"h100-qwen3-14b\""]),
     ("[to.engine]\nbase = 'h100-qwen3-14b'\nc0_ms = -1", (3, 9), &["-1 is out of range", "between 0 and"]),
     ("[to]\noutput_length_factor = nan", (2, 24), &["NaN is out of range"]),
     ("[to]\nstartup = {median = '60s'}", (2, 11), &["missing key `p95`"]),
@@ -97,6 +97,28 @@ fn what_is_missing_is_named() {
         for word in words {
             assert!(message.contains(word), "`{word}` is not in:\n{message}");
         }
+    }
+}
+
+#[test]
+fn a_file_that_is_no_text_is_shown_where_it_stops_being_text() {
+    let file = on_disk(b"[fleet]\nreplicas = 4\nname = '\xff\x1b[31m'\n");
+    let message = Scenario::load(&file.path).unwrap_err().to_string();
+    assert!(message.contains("trace.in:3:9: the file is not UTF-8"), "{message}");
+    assert!(!message.contains('\x1b'), "{message}");
+}
+
+#[test]
+fn endless_and_deep_files_are_refused() {
+    let endless = on_disk(&vec![b'a'; 2 << 20]);
+    let message = Scenario::load(&endless.path).unwrap_err().to_string();
+    assert!(message.contains("trace.in") && message.contains("larger than 1048576 bytes"), "{message}");
+    for deep in
+        ["x = ".to_owned() + &"[".repeat(100_000), "a.".repeat(100_000) + "b = 1", "{a=".repeat(50_000)]
+    {
+        let message = Scenario::parse(&deep, "deep.toml").unwrap_err().to_string();
+        assert!(message.contains("deep.toml:1:") && message.len() < 2000, "{message}");
+        let _ = Scenario::parse_with(SHORT, "deep.toml", &[&deep]);
     }
 }
 
