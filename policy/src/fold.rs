@@ -201,7 +201,7 @@ impl Fold {
         let now = self.now;
         match note {
             Note::MoveBegan { replica, target } => {
-                self.report.moves.push(MoveReport::new(*replica, *target, now))
+                self.report.moves.push(MoveReport::new(*replica, *target, now));
             }
             Note::MoveEnded { replica, result } => {
                 if let Some(mv) = self.open_move(*replica) {

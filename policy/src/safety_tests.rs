@@ -1,1 +1,242 @@
+//! Each safety condition fires: the checker is fed what a faulty policy would do, one step away from what a right one does.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::*;
+use crate::{Exception, Phase, ReplicaState, Window};
+
+const FIRST: ReplicaId = ReplicaId(0);
+
+/// A checker that has seen every replica serve, and what it is told next.
+struct Fed {
+    safety: Safety,
+    now: Time,
+    commands: u64,
+}
+
+impl Fed {
+    fn new(change: impl Fn(&mut Plan)) -> Fed {
+        let mut plan = Plan::rolling("old", "new", ["a", "b", "c"]);
+        change(&mut plan);
+        let mut fed = Fed { safety: Safety::new(Arc::new(plan)), now: Time::from_secs(1_000), commands: 0 };
+        for id in 0..3 {
+            fed.look(ReplicaId(id), true);
+        }
+        fed
+    }
+
+    fn look(&mut self, replica: ReplicaId, undo_ready: bool) {
+        let version = Some(VersionRef::From);
+        let seen = Observed { in_rotation: true, process: true, healthy: true, version, undo_ready };
+        self.told(replica, Action::Observe, Reply::Observed(seen));
+    }
+
+    fn issue(&mut self, replica: ReplicaId, action: Action) {
+        self.commands += 1;
+        self.safety
+            .issue(self.now, &Command { id: CommandId(self.commands), replica: Some(replica), action });
+    }
+
+    fn told(&mut self, replica: ReplicaId, action: Action, reply: Reply) {
+        self.issue(replica, action);
+        self.safety.saw(self.now, &Event::Outcome { id: CommandId(self.commands), outcome: reply });
+    }
+
+    fn take_out(&mut self) {
+        self.told(FIRST, Action::TakeOut { toward: VersionRef::To }, Reply::Out);
+    }
+
+    fn zero(&mut self, balancer: u32, engine: u32) {
+        let reply = Reply::InFlight { balancer: Some(balancer), engine: Some(engine) };
+        self.told(FIRST, Action::ProbeInFlight, reply);
+    }
+
+    fn stop(&mut self) {
+        self.told(FIRST, Action::Stop { grace: Span::ZERO }, Reply::Stopped { cut: 0 });
+    }
+
+    fn drained_and_stopped(&mut self) {
+        self.take_out();
+        self.zero(0, 0);
+        self.zero(0, 0);
+        self.stop();
+    }
+
+    fn gpu_free(&mut self, version: VersionRef) {
+        self.told(FIRST, Action::ProbeGpu { version }, Reply::GpuFree);
+    }
+
+    fn start(&mut self) {
+        self.told(FIRST, Action::Start { version: VersionRef::To }, Reply::Started);
+    }
+
+    /// The next call breaks this condition.
+    #[track_caller]
+    fn fires(mut self, condition: u8, next: impl FnOnce(&mut Fed)) {
+        let panic =
+            catch_unwind(AssertUnwindSafe(|| next(&mut self))).expect_err("the condition does not fire");
+        let message = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+        assert!(message.starts_with(&format!("safety condition {condition}: ")), "{message}");
+        assert!(message.contains("replica 0") && message.contains("seen: View"), "{message}");
+    }
+}
+
+fn down(fed: &mut Fed, replica: u16) {
+    let event = Event::ReplicaDown { replica: ReplicaId(replica), reason: "died".to_owned() };
+    fed.safety.saw(fed.now, &event);
+}
+
+#[test]
+fn condition_1_not_enough_others() {
+    let mut fed = Fed::new(|_| {});
+    down(&mut fed, 1);
+    fed.fires(1, Fed::take_out);
+}
+
+#[test]
+fn condition_1_lets_one_that_is_down_be_moved() {
+    let mut fed = Fed::new(|_| {});
+    down(&mut fed, 0);
+    fed.take_out();
+}
+
+#[test]
+fn condition_2_the_last_one() {
+    let mut fed = Fed::new(|_| {});
+    down(&mut fed, 1);
+    down(&mut fed, 2);
+    fed.fires(2, Fed::take_out);
+}
+
+#[test]
+fn condition_3_a_stop_with_requests_in_flight() {
+    Fed::new(|_| {}).fires(3, Fed::stop);
+    let mut fed = Fed::new(|_| {});
+    fed.take_out();
+    fed.zero(0, 0);
+    fed.fires(3, Fed::stop);
+    let mut fed = Fed::new(|_| {});
+    fed.take_out();
+    fed.zero(0, 0);
+    fed.zero(0, 1);
+    fed.zero(0, 0);
+    fed.fires(3, Fed::stop);
+}
+
+#[test]
+fn condition_3_a_cut_before_its_time_or_without_the_plans_word() {
+    let cut = |fed: &mut Fed| fed.issue(FIRST, Action::CutInFlight);
+    let mut fed = Fed::new(|_| {});
+    fed.take_out();
+    fed.now = fed.now + Span::from_secs(119);
+    fed.fires(3, cut);
+    let mut fed = Fed::new(|_| {});
+    fed.take_out();
+    fed.now = fed.now + Span::from_secs(120);
+    cut(&mut fed);
+    let mut fed = Fed::new(|plan| plan.rollout.drain.at_deadline = AtDeadline::Abort);
+    fed.take_out();
+    fed.now = fed.now + Span::from_secs(9_999);
+    fed.fires(3, cut);
+}
+
+#[test]
+fn condition_3_a_start_on_memory_that_is_not_free() {
+    let mut fed = Fed::new(|_| {});
+    fed.drained_and_stopped();
+    fed.fires(3, Fed::start);
+    let mut fed = Fed::new(|_| {});
+    fed.drained_and_stopped();
+    fed.gpu_free(VersionRef::From);
+    fed.fires(3, Fed::start);
+}
+
+#[test]
+fn condition_4_an_admission_too_early() {
+    let checks = [
+        (Action::ProbeHealth, Reply::Healthy),
+        (
+            Action::ProbeFingerprint { expect: VersionRef::To },
+            Reply::Fingerprint { seen: Some(VersionRef::To) },
+        ),
+        (Action::SmokePrompt, Reply::SmokeAnswered),
+    ];
+    let admit = |fed: &mut Fed| fed.issue(FIRST, Action::Admit { weight: None });
+    let started = || {
+        let mut fed = Fed::new(|_| {});
+        fed.drained_and_stopped();
+        fed.gpu_free(VersionRef::To);
+        fed.start();
+        fed
+    };
+    for left_out in 0..checks.len() {
+        let mut fed = started();
+        for (index, (action, reply)) in checks.iter().enumerate() {
+            if index != left_out {
+                fed.told(FIRST, action.clone(), reply.clone());
+            }
+        }
+        fed.fires(4, admit);
+    }
+    let mut fed = started();
+    for (action, reply) in checks.clone() {
+        fed.told(FIRST, action, reply);
+    }
+    down(&mut fed, 0);
+    fed.fires(4, admit);
+    let mut fed = started();
+    for (action, reply) in checks.clone() {
+        fed.told(FIRST, action, reply);
+    }
+    let wrong = Reply::Fingerprint { seen: Some(VersionRef::From) };
+    fed.told(FIRST, Action::ProbeFingerprint { expect: VersionRef::To }, wrong);
+    fed.fires(4, admit);
+    let mut fed = started();
+    for (action, reply) in checks {
+        fed.told(FIRST, action, reply);
+    }
+    admit(&mut fed);
+}
+
+#[test]
+fn condition_5_no_way_back_or_no_window() {
+    let mut fed = Fed::new(|_| {});
+    fed.look(FIRST, false);
+    fed.fires(5, Fed::take_out);
+    let windowed = |plan: &mut Plan| {
+        plan.rollout.move_expected = Span::from_secs(60);
+        plan.windows = vec![Window { opens: Time::from_secs(900), closes: Time::from_secs(1_059) }];
+    };
+    Fed::new(windowed).fires(5, Fed::take_out);
+    let mut waived = Fed::new(windowed);
+    waived.safety.saw(waived.now, &Event::Operator(Operator::Resume));
+    waived.take_out();
+}
+
+#[test]
+fn condition_6_somebody_is_not_named() {
+    let report = |exceptions| FinalReport {
+        phase: Phase::Ended { outcome: crate::Outcome::RolledBack },
+        version: VersionRef::From,
+        serving: vec![ReplicaId(0), ReplicaId(1), ReplicaId(2)],
+        exceptions,
+    };
+    let named = |mend: &str| Exception {
+        replica: FIRST,
+        name: "a".to_owned(),
+        state: ReplicaState::Parked,
+        running: None,
+        reason: "parked".to_owned(),
+        mend: mend.to_owned(),
+    };
+    Fed::new(|_| {}).safety.check_report(&report(Vec::new()));
+    let mut fed = Fed::new(|_| {});
+    down(&mut fed, 0);
+    fed.fires(6, |fed| fed.safety.check_report(&report(Vec::new())));
+    let mut fed = Fed::new(|_| {});
+    down(&mut fed, 0);
+    fed.fires(6, |fed| fed.safety.check_report(&report(vec![named("")])));
+    let mut fed = Fed::new(|_| {});
+    down(&mut fed, 0);
+    fed.safety.check_report(&report(vec![named("slackwater rollback PLAN --only a")]));
+}

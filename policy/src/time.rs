@@ -109,7 +109,7 @@ impl Span {
     /// When `seconds` is negative, not finite, or too long.
     pub fn from_secs_f64(seconds: f64) -> Result<Span, TimeError> {
         let nanos = (seconds * 1e9).round();
-        if !nanos.is_finite() || nanos < 0.0 || nanos >= 1.8e19 {
+        if !(0.0..1.8e19).contains(&nanos) {
             return Err(TimeError::Seconds(seconds));
         }
         // In range by the check above.

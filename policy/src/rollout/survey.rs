@@ -124,7 +124,7 @@ impl Rollout {
                 self.set_state(id, if seen_serving { ReplicaState::Serving } else { ReplicaState::Down });
             }
             _ if purpose == Purpose::PutBack && dead => {
-                self.restore(id, "found down after the restart".to_owned())
+                self.restore(id, "found down after the restart".to_owned());
             }
             Step::Start(_) | Step::Health | Step::Identity(_) | Step::Smoke | Step::WarmUp | Step::Admit
                 if runs_target =>

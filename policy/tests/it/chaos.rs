@@ -205,7 +205,7 @@ fn apply(run: &mut Run, happening: &Happening, untold: &mut [bool]) {
         }
         Happening::Slow(value) => run.tell(Event::Figure { figure: Figure::TtftP99, value: *value }, usual),
         Happening::Errors(value) => {
-            run.tell(Event::Figure { figure: Figure::ErrorRate, value: *value }, usual)
+            run.tell(Event::Figure { figure: Figure::ErrorRate, value: *value }, usual);
         }
         Happening::Load(rate) => run.world.load = *rate,
         Happening::Fault(id, fault) => {

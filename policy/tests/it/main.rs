@@ -1,5 +1,11 @@
 //! Rollouts in a small world: by script, and at random.
 
+// The lint spares only functions marked as tests; helpers of tests are tests too.
+#![allow(clippy::unwrap_used)]
+
+mod anywhere;
 mod chaos;
+mod faults;
 mod happy;
+mod plans;
 mod world;
