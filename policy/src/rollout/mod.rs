@@ -319,7 +319,7 @@ impl Rollout {
     fn settle(&mut self) {
         // Each round fires a timer, redirects, begins or ends something. Spans are positive, so a timer set here is not due here;
         // the bound only turns an endless loop, which would be a bug, into a message.
-        for _ in 0..10_000 {
+        for _ in 0..1_000 * (self.replicas.len() + 10) {
             if matches!(self.run, Run::Waiting | Run::Ended(_)) {
                 return;
             }
