@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::clients::{Clients, Router, Slo};
@@ -45,13 +45,23 @@ pub struct Scenario {
     /// The rolling upgrade.
     #[serde(default)]
     pub rollout: Rollout,
-    /// Engine profiles of this file, by name.
+    /// Engine profiles of this file, by name; each may have a `base`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "engines_schema")]
     pub engines: BTreeMap<String, EngineProfile>,
 }
 
 /// No person writes a longer scenario; a device or a trace given by mistake is not read to its end.
 const LARGEST_FILE: u64 = 1 << 20;
+
+fn engines_schema(generator: &mut SchemaGenerator) -> Schema {
+    let engine = crate::version::engine_schema(generator);
+    json_schema!({
+        "description": "Engine profiles of this file, by name; each may have a `base`.",
+        "type": "object",
+        "additionalProperties": engine
+    })
+}
 
 const fn one() -> u64 {
     1
@@ -132,5 +142,12 @@ impl Scenario {
 /// The JSON Schema of the scenario file, descriptions included.
 #[must_use]
 pub fn scenario_json_schema() -> serde_json::Value {
-    schemars::schema_for!(Scenario).to_value()
+    let mut schema = schemars::schema_for!(Scenario).to_value();
+    // What a file may leave out because `[to]` takes it from `[from]`; the types don't know.
+    for (place, inherited) in [("/required", "to"), ("/$defs/Version/required", "engine")] {
+        if let Some(required) = schema.pointer_mut(place).and_then(serde_json::Value::as_array_mut) {
+            required.retain(|key| key != inherited);
+        }
+    }
+    schema
 }

@@ -60,7 +60,7 @@ const fn default_warm_up() -> Delay {
     Delay::Constant(HumanDuration::from_secs(5))
 }
 
-fn engine_schema(generator: &mut SchemaGenerator) -> Schema {
+pub(crate) fn engine_schema(generator: &mut SchemaGenerator) -> Schema {
     let profile = generator.subschema_for::<EngineProfile>();
     let built_in: Vec<&str> = EngineProfile::BUILT_IN.iter().map(|(name, _)| *name).collect();
     json_schema!({

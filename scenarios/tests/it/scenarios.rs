@@ -121,6 +121,8 @@ fn the_schema_describes_every_key() {
     }
     assert!(undescribed.is_empty(), "{undescribed:?}");
     assert_eq!(schema["additionalProperties"], false);
+    // `[to]` may be left out: it is as `[from]`.
+    assert_eq!(schema["required"], serde_json::json!(["fleet", "from", "traffic"]));
 }
 
 #[test]
