@@ -4,6 +4,44 @@
 //! takes a new KV block in step `x` exactly when `P + x - f - 1` is a multiple of the block size. So it is enough to
 //! count the requests by the residue of `f + 1 - P`: nothing in the table changes while they decode.
 
+/// Tokens in a KV block. Sizes are powers of two nearly always, and then no division is needed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlockSize {
+    size: u32,
+    /// Exponent of a power of two.
+    shift: Option<u32>,
+}
+
+impl BlockSize {
+    pub(crate) fn new(size: u32) -> Self {
+        Self { size, shift: size.is_power_of_two().then(|| size.trailing_zeros()) }
+    }
+
+    /// Blocks that hold so many tokens.
+    #[inline]
+    pub(crate) fn blocks(self, tokens: u64) -> u64 {
+        match self.shift {
+            Some(shift) => (tokens + u64::from(self.size) - 1) >> shift,
+            None => tokens.div_ceil(u64::from(self.size)),
+        }
+    }
+
+    /// Whole blocks in so many tokens, and what is left.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // the rest is below a u32
+    fn split(self, tokens: u64) -> (u64, usize) {
+        match self.shift {
+            Some(shift) => (tokens >> shift, (tokens & (u64::from(self.size) - 1)) as usize),
+            None => (tokens / u64::from(self.size), (tokens % u64::from(self.size)) as usize),
+        }
+    }
+
+    #[inline]
+    fn rest(self, tokens: u64) -> usize {
+        self.split(tokens).1
+    }
+}
+
 /// Sums over the requests that decode in the step being decided.
 #[derive(Debug, Clone)]
 pub(crate) struct DecodeSet {
@@ -13,11 +51,17 @@ pub(crate) struct DecodeSet {
     pub(crate) context: u64,
     /// Requests by the step (modulo the block size) in which they take a new block.
     phases: Vec<u32>,
+    block_size: BlockSize,
 }
 
 impl DecodeSet {
     pub(crate) fn new(block_size: u32) -> Self {
-        Self { seqs: 0, context: 0, phases: vec![0; block_size as usize] }
+        Self {
+            seqs: 0,
+            context: 0,
+            phases: vec![0; block_size as usize],
+            block_size: BlockSize::new(block_size),
+        }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -26,24 +70,17 @@ impl DecodeSet {
         self.phases.fill(0);
     }
 
-    #[inline]
-    fn block_size(&self) -> u64 {
-        self.phases.len() as u64
-    }
-
     /// Index into `phases` of a request with `to_prefill` tokens whose prefill ended in `first_step`.
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // a residue of a u32 block size
     fn phase(&self, first_step: u64, to_prefill: u32) -> usize {
-        let size = self.block_size();
-        let behind = u64::from(to_prefill) % size;
-        ((first_step + 1 + size - behind) % size) as usize
+        let behind = self.block_size.rest(u64::from(to_prefill)) as u64;
+        self.block_size.rest(first_step + 1 + u64::from(self.block_size.size) - behind)
     }
 
     /// Whether that request takes a new block in `step`.
     #[inline]
     pub(crate) fn takes_block(&self, step: u64, first_step: u64, to_prefill: u32) -> bool {
-        (step - first_step - 1 + u64::from(to_prefill)).is_multiple_of(self.block_size())
+        self.block_size.rest(step - first_step - 1 + u64::from(to_prefill)) == 0
     }
 
     /// Adds a request that decodes from `step` on.
@@ -66,40 +103,48 @@ impl DecodeSet {
 
     /// New blocks taken in `step`.
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // a residue of a u32 block size
     pub(crate) fn blocks_in(&self, step: u64) -> u64 {
-        u64::from(self.phases[(step % self.block_size()) as usize])
+        u64::from(self.phases[self.block_size.rest(step)])
     }
 
     /// New blocks taken in the `steps` steps after `step`.
-    #[allow(clippy::cast_possible_truncation)] // residues of a u32 block size
+    #[inline]
     pub(crate) fn blocks_after(&self, step: u64, steps: u64) -> u64 {
-        if steps == 0 || self.seqs == 0 {
-            return 0;
+        let (rounds, rest) = self.block_size.split(steps);
+        let mut blocks = rounds * self.seqs;
+        if rest > 0 {
+            let from = self.block_size.rest(step + 1);
+            let size = self.phases.len();
+            // Every phase is looked at, without a branch: quicker than summing two short slices.
+            let partial: u32 = self
+                .phases
+                .iter()
+                .enumerate()
+                .map(|(phase, &count)| {
+                    let after = if phase >= from { phase - from } else { phase + size - from };
+                    if after < rest { count } else { 0 }
+                })
+                .sum();
+            blocks += u64::from(partial);
         }
-        let size = self.block_size();
-        let rounds = steps / size;
-        let rest = (steps % size) as usize;
-        let from = ((step + 1) % size) as usize;
-        let head = &self.phases[from..self.phases.len().min(from + rest)];
-        let wrapped = (from + rest).saturating_sub(self.phases.len());
-        let partial: u64 = head.iter().chain(&self.phases[..wrapped]).map(|&count| u64::from(count)).sum();
-        rounds * self.seqs + partial
+        blocks
     }
 
     /// The most steps (at most `limit`) after `step` whose new blocks fit into `free`.
+    #[inline]
     pub(crate) fn steps_that_fit(&self, step: u64, free: u32, limit: u64) -> u64 {
+        // Cheap and usually enough: no round takes more blocks than there are requests.
+        if (self.block_size.split(limit).0 + 1).saturating_mul(self.seqs) <= u64::from(free) {
+            return limit;
+        }
+        self.steps_that_just_fit(step, free, limit)
+    }
+
+    #[cold]
+    fn steps_that_just_fit(&self, step: u64, free: u32, limit: u64) -> u64 {
         let free = u64::from(free);
-        let size = self.block_size();
-        // Cheap and usually enough: no step takes more blocks than there are requests in a round.
-        if (limit / size + 1).saturating_mul(self.seqs) <= free {
-            return limit;
-        }
-        if self.seqs == 0 {
-            return limit;
-        }
         let rounds = free / self.seqs;
-        let mut steps = rounds.saturating_mul(size);
+        let mut steps = rounds.saturating_mul(u64::from(self.block_size.size));
         let mut left = free - rounds * self.seqs;
         while steps < limit {
             let need = self.blocks_in(step + 1 + steps);
@@ -110,6 +155,12 @@ impl DecodeSet {
             steps += 1;
         }
         steps.min(limit)
+    }
+
+    /// Blocks that hold so many tokens.
+    #[inline]
+    pub(crate) fn blocks(&self, tokens: u64) -> u64 {
+        self.block_size.blocks(tokens)
     }
 }
 

@@ -666,7 +666,7 @@ impl<S: StepTime> Replica<S> {
             }
             Place::Vacant | Place::Inbox | Place::Waiting => 0,
         };
-        tokens.div_ceil(u64::from(self.config.block_size)) as u32
+        self.decoding.blocks(tokens) as u32
     }
 
     /// A running request gives everything back and is gone.

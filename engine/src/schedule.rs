@@ -72,8 +72,7 @@ impl<S: StepTime> Replica<S> {
         let sequence = &self.sequences[slot as usize];
         let chunk = (sequence.to_prefill() - sequence.computed).min(*budget);
         debug_assert!(chunk > 0, "the budget covers every decoding request and one token more");
-        let held = sequence.computed.div_ceil(self.config.block_size);
-        let more = (sequence.computed + chunk).div_ceil(self.config.block_size) - held;
+        let more = self.blocks(sequence.computed + chunk) - self.blocks(sequence.computed);
         if more > self.free_blocks {
             self.preempt(slot, step);
             return false;
@@ -95,9 +94,9 @@ impl<S: StepTime> Replica<S> {
             }
             let to_prefill = sequence.to_prefill();
             let chunk = to_prefill.min(*budget);
-            let blocks = chunk.div_ceil(self.config.block_size);
+            let blocks = self.blocks(chunk);
             let room = match self.config.room {
-                Room::WholePrompt => to_prefill.div_ceil(self.config.block_size),
+                Room::WholePrompt => self.blocks(to_prefill),
                 Room::Chunk => blocks,
             };
             if room > self.free_blocks {
@@ -116,6 +115,12 @@ impl<S: StepTime> Replica<S> {
             self.compute_chunk(slot, chunk, step, batch);
             *budget -= chunk;
         }
+    }
+
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // no more blocks than tokens
+    fn blocks(&self, tokens: u32) -> u32 {
+        self.decoding.blocks(u64::from(tokens)) as u32
     }
 
     /// Accounts for a prefill chunk; the last one makes the request decode from the next step on.

@@ -46,16 +46,8 @@ impl Piece {
     #[inline]
     #[must_use]
     pub fn sum(&self, steps: u64) -> Option<Ps> {
-        // One of m and m-1 is even, so the halving is exact.
-        let (half, other) = if steps.is_multiple_of(2) {
-            (steps / 2, steps.wrapping_sub(1))
-        } else {
-            ((steps - 1) / 2, steps)
-        };
-        if steps == 0 {
-            return Some(0);
-        }
-        let pairs = half.checked_mul(other)?;
+        // m*(m-1)/2 without a remainder: one of the two is even, and `| 1` picks the odd one of m-1 and m.
+        let pairs = (steps >> 1).checked_mul(steps.wrapping_sub(1) | 1)?;
         steps.checked_mul(self.first_ps)?.checked_add(self.slope_ps.checked_mul(pairs)?)
     }
 
