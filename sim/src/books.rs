@@ -253,6 +253,10 @@ pub(crate) struct Books {
     pub(crate) attempts: AttemptLedger,
     pub(crate) phases: Vec<Phase>,
     pub(crate) service: Vec<ServiceBucket>,
+    /// Since when the service is judged.
+    pub(crate) judged_from: Ps,
+    /// Requests under way then, and those that arrived before the first whole bucket: what becomes of them counts too.
+    pub(crate) carried: ServiceBucket,
     pub(crate) samples: Option<Samples>,
     pub(crate) rows: Option<Vec<RequestRow>>,
     pub(crate) input_tokens: u64,
@@ -272,6 +276,8 @@ impl Books {
             attempts: AttemptLedger::default(),
             phases: vec![Phase::new("before".to_owned(), 0, serving)],
             service: Vec::new(),
+            judged_from: 0,
+            carried: ServiceBucket::default(),
             samples: series.then(Samples::new),
             rows: rows.then(Vec::new),
             input_tokens: 0,
@@ -314,9 +320,28 @@ impl Books {
         &mut self.service[bucket]
     }
 
+    /// A logical request that missed the service level.
+    fn miss(&mut self, request: &Request) {
+        self.bucket(request.arrived).missed += 1;
+        self.carried.missed += u32::from(request.arrived < self.first_whole_bucket());
+    }
+
+    /// Start of the first bucket that lies wholly in the judged period.
+    #[inline]
+    pub(crate) fn first_whole_bucket(&self) -> Ps {
+        self.judged_from.div_ceil(TICK_PS) * TICK_PS
+    }
+
+    /// The service is judged from `at` on: `open` requests are under way.
+    pub(crate) fn judge_from(&mut self, at: Ps, open: u32) {
+        self.judged_from = at;
+        self.carried = ServiceBucket { arrived: open, missed: 0 };
+    }
+
     #[inline]
     pub(crate) fn arrival(&mut self, at: Ps, input: u32, output: u32) {
         self.bucket(at).arrived += 1;
+        self.carried.arrived += u32::from(at < self.first_whole_bucket());
         let last = self.phases.last_mut().expect("there is always a phase");
         last.requests.arrived += 1;
         self.input_tokens += u64::from(input);
@@ -349,7 +374,7 @@ impl Books {
         let steps = u64::from(request.output_now) - 1;
         let latencies = Latencies {
             ttft: first + request.outbound - request.arrived,
-            tpot: if steps > 0 { Some((at - first) / steps) } else { None },
+            tpot: (at - first).checked_div(steps),
             e2e: at + request.outbound - request.arrived,
         };
         let met = latencies.meets(slo);
@@ -361,7 +386,7 @@ impl Books {
         phase.missed += u64::from(!met);
         phase.latencies.record(&latencies);
         if !met {
-            self.bucket(request.arrived).missed += 1;
+            self.miss(request);
         }
         if let Some(samples) = &mut self.samples {
             samples.open.completed += 1;
@@ -404,7 +429,7 @@ impl Books {
         };
         phase.requests.retried += u64::from(request.retries > 0);
         phase.missed += 1;
-        self.bucket(request.arrived).missed += 1;
+        self.miss(request);
         if let Some(samples) = &mut self.samples {
             samples.open.failed += 1;
         }
@@ -420,7 +445,7 @@ impl Books {
         phase.requests.retried += u64::from(request.retries > 0);
         phase.missed += 1;
         self.attempts.unfinished += u64::from(sent);
-        self.bucket(request.arrived).missed += 1;
+        self.miss(request);
     }
 
     fn row(&mut self, request: &Request, outcome: Outcome, met_slo: bool, latencies: Option<&Latencies>, end: Ps) {

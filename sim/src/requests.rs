@@ -92,9 +92,14 @@ impl Requests {
         self.vacant.push(slot);
     }
 
+    /// How many are under way.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.vacant.len()
+    }
+
     /// Whether none is under way.
     pub(crate) fn is_empty(&self) -> bool {
-        self.slots.len() == self.vacant.len()
+        self.len() == 0
     }
 
     /// Requests under way.

@@ -24,8 +24,8 @@ pub struct RunInfo {
     pub inputs: BTreeMap<String, String>,
     /// Seconds spent simulating.
     pub wall_s: f64,
-    /// The period to judge when there is no rollout: seconds since the start of the traffic.
-    pub judged_s: Option<(f64, f64)>,
+    /// Where the judged period ends when there is no rollout, seconds since the start of the traffic; absent: with the run.
+    pub judged_until_s: Option<f64>,
     /// What the reader should know.
     pub warnings: Vec<String>,
 }
@@ -40,7 +40,7 @@ impl<T: Traffic> World<T> {
         self.close();
         let counters = self.total_counters();
         let (requests, all) = self.totals();
-        let verdict = self.verdict(info.judged_s);
+        let verdict = self.verdict(info.judged_until_s);
         let rollout = self.driver.as_ref().map(|driver| self.rollout_result(driver));
         let hash = self.hash(&counters);
         let report = self.traffic.report();
@@ -123,31 +123,38 @@ impl<T: Traffic> World<T> {
         (requests, all)
     }
 
-    /// The period that is judged: from the rollout's start until the queues were empty again after its end.
-    fn judged(&self, asked: Option<(f64, f64)>) -> (Ps, Ps) {
+    /// Where the judged period ends: when the queues were empty again after the rollout's end.
+    fn judged_until(&self, asked: Option<f64>) -> Ps {
         let end = self.books.phases.last().map_or(0, |phase| phase.until).max(self.books.last_arrival);
-        match (&self.driver, asked) {
-            (Some(driver), _) => (driver.begun, driver.settled.unwrap_or(end).max(driver.begun)),
-            (None, Some((from, until))) => {
-                (slackwater_engine::step_time::ps_from_s(from), slackwater_engine::step_time::ps_from_s(until))
-            }
-            (None, None) => (0, end),
-        }
+        let until = match (&self.driver, asked) {
+            (Some(driver), _) => driver.settled.unwrap_or(end),
+            (None, Some(until)) => slackwater_engine::step_time::ps_from_s(until),
+            (None, None) => end,
+        };
+        until.max(self.books.judged_from)
     }
 
-    /// The service level over the judged period, in buckets of 10 s by arrival.
+    /// The service level over the judged period: requests under way at its start, and those that arrived in it, in
+    /// buckets of 10 s.
     #[allow(clippy::cast_possible_truncation)] // 10 s buckets of a 213-day clock
-    fn verdict(&self, asked: Option<(f64, f64)>) -> ServiceVerdict {
-        let (from, until) = self.judged(asked);
+    fn verdict(&self, asked: Option<f64>) -> ServiceVerdict {
+        let (from, until) = (self.books.judged_from, self.judged_until(asked));
         let buckets = &self.books.service;
-        let first = ((from / TICK_PS) as usize).min(buckets.len());
+        let first = ((self.books.first_whole_bucket() / TICK_PS) as usize).min(buckets.len());
         let last = ((until.div_ceil(TICK_PS)) as usize).min(buckets.len()).max(first);
-        let judged = &buckets[first..last];
+        let mut judged = buckets[first..last].to_vec();
+        match judged.first_mut() {
+            Some(bucket) => {
+                bucket.arrived += self.books.carried.arrived;
+                bucket.missed += self.books.carried.missed;
+            }
+            None => judged.push(self.books.carried),
+        }
         let arrived: u64 = judged.iter().map(|bucket| u64::from(bucket.arrived)).sum();
         let missed: u64 = judged.iter().map(|bucket| u64::from(bucket.missed)).sum();
         let attainment = share(arrived - missed, arrived);
         let (mut worst, mut worst_at) = (attainment, first);
-        for (place, window) in judged.windows(WINDOW_TICKS.min(judged.len().max(1))).enumerate() {
+        for (place, window) in judged.windows(WINDOW_TICKS.min(judged.len())).enumerate() {
             let (arrived, missed) = window
                 .iter()
                 .fold((0_u64, 0_u64), |(a, m), bucket| (a + u64::from(bucket.arrived), m + u64::from(bucket.missed)));

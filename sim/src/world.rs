@@ -177,7 +177,15 @@ impl<T: Traffic> World<T> {
     pub fn begin_rollout(&mut self, plan: Plan) -> Result<(), SimError> {
         let epoch = crate::plan::epoch(self.traffic.epoch_ns());
         self.driver = Some(Driver::new(plan, epoch, self.now)?);
+        self.judge_from_now();
         self.tell(Event::Start)
+    }
+
+    /// Judges the service level from now on, requests under way included, as the start of a rollout does: for the same
+    /// period without one. Without this the whole run is judged.
+    pub fn judge_from_now(&mut self) {
+        let open = u32::try_from(self.requests.len()).unwrap_or(u32::MAX);
+        self.books.judge_from(self.now, open);
     }
 
     /// Runs until `limit` (exclusive) or to the end, whichever comes first; `true` at the end: the traffic is over,
