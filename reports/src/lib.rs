@@ -1,1 +1,25 @@
-//! To be written.
+//! Answers to things people read: a terminal table, one sentence, plots, CSV, one self-contained HTML file.
+//!
+//! ```text
+//! SimulationResult ──┬─ verdict ── text (80 columns)
+//!   (plain data)     ├─ plots ──── SVG ── PNG
+//!                    ├─ tables ─── csv
+//!                    └─ all of it ─ html ── write_report(dir)
+//! ```
+//!
+//! Nothing is simulated or decided here: every number shown is in the result, or is a selection from it (the worst move, the share of a
+//! sorted list). Times are seconds since the start of the traffic, as in the result; [`clock::Clock`] alone turns them into words.
+
+pub mod clock;
+pub mod csv;
+mod facts;
+pub mod format;
+pub mod html;
+pub mod plots;
+pub mod text;
+mod verdict;
+mod write;
+
+pub use text::phase_table;
+pub use verdict::{Standing, Verdict, verdict, verdict_sentence};
+pub use write::{ReportContext, ReportError, write_report};

@@ -1,0 +1,72 @@
+//! Selections from a result that several renderers need: nothing here is computed that is not already in the data.
+
+use slackwater_sim::{MoveFigures, PhaseDistribution, PhaseResult, RolloutResult, SimulationResult};
+
+/// Where a phase lies relative to the moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Before,
+    During,
+    After,
+}
+
+/// A phase is before, after, or (a replica's move, a hold) during.
+pub(crate) fn part(phase: &str) -> Part {
+    match phase {
+        "before" => Part::Before,
+        "after" => Part::After,
+        _ => Part::During,
+    }
+}
+
+/// The phase before the first move, if anything arrived in it.
+pub(crate) fn before(result: &SimulationResult) -> Option<&PhaseResult> {
+    result.phases.iter().find(|p| part(&p.name) == Part::Before)
+}
+
+/// The phases of moves and holds.
+pub(crate) fn during(result: &SimulationResult) -> impl Iterator<Item = &PhaseResult> {
+    result.phases.iter().filter(|p| part(&p.name) == Part::During)
+}
+
+/// The highest p99 TTFT of any move: percentiles of parts can't be merged, so the worst part is what is quoted.
+pub(crate) fn worst_move_ttft_p99(result: &SimulationResult) -> Option<f64> {
+    during(result).filter_map(|p| p.ttft_s.p99).filter(|v| v.is_finite()).reduce(f64::max)
+}
+
+/// Fewest replicas in rotation during the rollout.
+pub(crate) fn serving_min(result: &SimulationResult) -> Option<u32> {
+    during(result).map(|p| p.serving_min).min()
+}
+
+/// The move a phase is named for: same replica, overlapping in time.
+pub(crate) fn move_of<'a>(rollout: &'a RolloutResult, phase: &PhaseResult) -> Option<&'a MoveFigures> {
+    let same = |m: &&MoveFigures| m.replica == phase.name;
+    let overlaps =
+        |m: &&MoveFigures| m.started_s < phase.until_s && m.ended_s.is_none_or(|end| end > phase.from_s);
+    let moves = || rollout.moves.iter();
+    moves().filter(same).find(overlaps).or_else(|| moves().find(same))
+}
+
+/// How long the drain of a move took: from out of rotation to nothing in flight.
+pub(crate) fn drain_s(m: &MoveFigures) -> Option<f64> {
+    Some(m.drained_s? - m.taken_out_s?)
+}
+
+/// Moves that ended back in rotation.
+pub(crate) fn admitted(rollout: &RolloutResult) -> usize {
+    rollout.moves.iter().filter(|m| m.admitted_s.is_some()).count()
+}
+
+/// The samples that stand behind a phase's distribution, to weigh it by when parts are joined.
+pub(crate) fn weight(
+    result: &SimulationResult,
+    index: usize,
+    of: &PhaseDistribution,
+    latency: impl Fn(&PhaseResult) -> u64,
+) -> f64 {
+    let in_place = result.phases.get(index).filter(|p| p.name == of.phase);
+    let by_name = || result.phases.iter().find(|p| p.name == of.phase);
+    // Counts of samples, far below 2^53.
+    in_place.or_else(by_name).map_or(1.0, |p| latency(p) as f64)
+}

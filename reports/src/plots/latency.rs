@@ -1,0 +1,118 @@
+//! Latency over time: TTFT and TPOT, median and 99th percentile, against the service level's bounds.
+
+use slackwater_sim::{Series, SimulationResult};
+
+use super::axis::{Axis, Keep, Panel, runs, thin, time};
+use super::sheet::{Anchor, Pen, Sheet, Swatch};
+use super::theme::{Ink, Style};
+use super::{View, period, samples};
+use crate::clock::Clock;
+use crate::format::latency as said;
+
+type Quantile = fn(&Series) -> &Vec<Option<f64>>;
+
+/// One latency's panel.
+struct Kind {
+    heading: &'static str,
+    p50: Quantile,
+    p99: Quantile,
+    bound_s: f64,
+}
+
+/// TTFT and TPOT p50 and p99 over time, logarithmic.
+#[must_use]
+pub fn latency(result: &SimulationResult, style: Style) -> String {
+    let view = View::near(result, 3.0);
+    let mut text = String::new();
+    if view.zoomed {
+        text.push_str("The rollout and its surroundings; all of the time is in series.csv.");
+    }
+    let mut sheet = Sheet::new(style, "Latency over time", &text);
+    let kinds = [
+        Kind {
+            heading: "time to first token (TTFT)",
+            p50: |s| &s.ttft_p50_s,
+            p99: |s| &s.ttft_p99_s,
+            bound_s: result.slo.ttft_s,
+        },
+        Kind {
+            heading: "time per output token (TPOT)",
+            p50: |s| &s.tpot_p50_s,
+            p99: |s| &s.tpot_p99_s,
+            bound_s: result.slo.tpot_s,
+        },
+    ];
+    let any = kinds.iter().any(|k| (k.p50)(&result.series).iter().chain((k.p99)(&result.series)).any(Option::is_some));
+    if !any || result.series.at_s.is_empty() {
+        return sheet.no_data("no request completed in this result");
+    }
+    let baseline = result.baseline.as_deref();
+    let mut entries = vec![
+        (Swatch::Line(Pen::new(Ink::Orange, 2.0)), "p99"),
+        (Swatch::Line(Pen::new(Ink::Blue, 2.0)), "p50"),
+        (Swatch::Line(Pen::new(Ink::Red, 1.6).dashed()), "SLO bound"),
+    ];
+    if baseline.is_some() {
+        entries.push((Swatch::Line(Pen::new(Ink::Baseline, 1.6)), "without a rollout, p99 and p50"));
+    }
+    sheet.legend(&entries);
+    for (i, kind) in kinds.iter().enumerate() {
+        panel(&mut sheet, result, baseline, kind, view, i + 1 == kinds.len());
+    }
+    sheet.finish()
+}
+
+fn panel(
+    sheet: &mut Sheet,
+    result: &SimulationResult,
+    baseline: Option<&SimulationResult>,
+    kind: &Kind,
+    view: View,
+    last: bool,
+) {
+    let columns = sheet.style.form.columns();
+    let lines = |of: &SimulationResult| {
+        [kind.p99, kind.p50].map(|q| thin(samples(&of.series.at_s, q(&of.series), view, |v| v), columns, Keep::Peak))
+    };
+    let own = lines(result);
+    let other = baseline.map(lines);
+    let bound = Some(kind.bound_s).filter(|b| b.is_finite() && *b > 0.0);
+    let shown = own.iter().chain(other.iter().flatten()).flatten();
+    let values: Vec<f64> = shown.filter_map(|(_, v)| *v).filter(|v| *v > 0.0).chain(bound).collect();
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(0.0, f64::max);
+
+    let top = sheet.cursor + 24.0;
+    let bottom = top + 150.0;
+    let (left, right) = (50.0, sheet.width() - 14.0);
+    let panel = Panel {
+        x: Axis::linear(view.from, view.until, left, right),
+        y: Axis::log(low / 1.15, high * 1.3, bottom, top),
+        left,
+        right,
+        top,
+        bottom,
+    };
+    if let Some((from, until)) = result.rollout.as_ref().and_then(period) {
+        panel.band(sheet, from, until, "rollout");
+    }
+    panel.rules(sheet, 6, time);
+    panel.heading(sheet, kind.heading);
+    for (lines, pens) in [
+        (other.as_ref(), [Pen::new(Ink::Baseline, 1.2).alpha(0.75); 2]),
+        (Some(&own), [Pen::new(Ink::Orange, 1.6), Pen::new(Ink::Blue, 1.6)]),
+    ] {
+        for (line, pen) in lines.into_iter().flatten().zip(pens) {
+            for run in runs(line) {
+                sheet.line(run.into_iter().map(|p| panel.at(p)).collect(), pen);
+            }
+        }
+    }
+    if let Some(bound) = bound {
+        let y = panel.y.at(bound);
+        sheet.line(vec![(left, y), (right, y)], Pen::new(Ink::Red, 1.6).dashed());
+        sheet.label((right - 2.0, y - 5.0), &format!("SLO {}", said(bound)), Ink::Text, Anchor::End);
+    }
+    panel.time_axis(sheet, Clock::of(&result.traffic), last);
+    sheet.cursor = bottom + if last { 34.0 } else { 20.0 };
+}

@@ -1,0 +1,180 @@
+//! The phase table for a terminal of 80 columns. No colour, no box drawing: it pastes into a chat as it is.
+//!
+//! Two blocks, because eighty columns hold either what happened or how fast it was, not both legibly.
+
+use std::fmt::Write as _;
+
+use slackwater_sim::{LatencySummary, PhaseResult, SimulationResult};
+
+pub use crate::verdict::verdict_sentence;
+use crate::clock::Clock;
+use crate::facts::{self, Part, part};
+use crate::format::{NONE, count, duration, figure, latency, millis_cell, percent, seconds_cell, share};
+
+/// Rows of a block at most; past it the moves that met the service level best are left out, and counted.
+const ROWS: usize = 14;
+
+/// Widest a phase's name may be.
+const NAME: usize = 12;
+
+/// What happened by phase, how fast it was, and what it came to. Every line fits into 80 columns.
+#[must_use]
+pub fn phase_table(result: &SimulationResult) -> String {
+    let (phases, left_out) = shown(&result.phases);
+    let mut out = String::new();
+    out.push_str(&traffic_block(result, &phases));
+    out.push('\n');
+    out.push_str(&latency_block(&phases));
+    if left_out > 0 {
+        line(&mut out, &format!("{left_out} moves that met the SLO better are left out; all are in phases.csv"));
+    }
+    out.push('\n');
+    for fact in footer(result) {
+        line(&mut out, &fact);
+    }
+    out
+}
+
+/// Before, after, and of the moves those that met the service level worst, in the order of time.
+pub(crate) fn shown(phases: &[PhaseResult]) -> (Vec<&PhaseResult>, usize) {
+    let mut moves: Vec<usize> = (0..phases.len()).filter(|i| part(&phases[*i].name) == Part::During).collect();
+    let room = ROWS.saturating_sub(phases.len() - moves.len());
+    let left_out = moves.len().saturating_sub(room);
+    if left_out > 0 {
+        moves.sort_by(|a, b| phases[*a].attainment.total_cmp(&phases[*b].attainment));
+        moves.truncate(room);
+    }
+    let shown = phases.iter().enumerate();
+    let kept = |i: usize, p: &PhaseResult| part(&p.name) != Part::During || moves.contains(&i);
+    (shown.filter(|(i, p)| kept(*i, p)).map(|(_, p)| p).collect(), left_out)
+}
+
+fn traffic_block(result: &SimulationResult, phases: &[&PhaseResult]) -> String {
+    let head =
+        ["phase", "lasted", "serving", "req/s", "in-flight", "queue", "SLO met %", "cut", "retry", "t/o", "drain"];
+    let clockless = |p: &PhaseResult| short_duration(p.until_s - p.from_s);
+    let rows = phases.iter().map(|p| {
+        let drain = result
+            .rollout
+            .as_ref()
+            .and_then(|r| facts::move_of(r, p))
+            .and_then(facts::drain_s)
+            .map_or_else(|| NONE.to_owned(), short_duration);
+        vec![
+            clip(&p.name),
+            clockless(p),
+            p.serving_min.to_string(),
+            figure(p.rate_per_s),
+            figure(p.in_flight_mean),
+            short_count(p.queue_max),
+            percent(p.attainment),
+            short_count(p.requests.cut),
+            short_count(p.requests.retried),
+            short_count(p.requests.timed_out),
+            drain,
+        ]
+    });
+    columns(&head, rows.collect())
+}
+
+fn latency_block(phases: &[&PhaseResult]) -> String {
+    let head =
+        ["phase", "TTFT s p50", "p90", "p99", "| TPOT ms p50", "p90", "p99", "| E2E s p50", "p90", "p99"];
+    let three = |l: &LatencySummary, cell: fn(Option<f64>) -> String| [cell(l.p50), cell(l.p90), cell(l.p99)];
+    let rows = phases.iter().map(|p| {
+        let mut row = vec![clip(&p.name)];
+        row.extend(three(&p.ttft_s, seconds_cell));
+        row.extend(three(&p.tpot_s, millis_cell));
+        row.extend(three(&p.e2e_s, seconds_cell));
+        row
+    });
+    columns(&head, rows.collect())
+}
+
+/// Right-aligned columns under their heads, the first left-aligned, two spaces between where they fit, else one.
+fn columns(head: &[&str], rows: Vec<Vec<String>>) -> String {
+    let width_of = |i: usize| {
+        let cells = rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count());
+        cells.chain([head[i].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width_of).collect();
+    let gaps = head.len().saturating_sub(1);
+    let gap = if widths.iter().sum::<usize>() + 2 * gaps <= 80 { 2 } else { 1 };
+    let mut out = String::new();
+    let head: Vec<String> = head.iter().map(|h| (*h).to_owned()).collect();
+    for row in std::iter::once(&head).chain(&rows) {
+        let mut text = String::new();
+        for (i, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            if i == 0 {
+                let _ = write!(text, "{cell:<width$}");
+            } else {
+                let _ = write!(text, "{:gap$}{cell:>width$}", "");
+            }
+        }
+        line(&mut out, text.trim_end());
+    }
+    out
+}
+
+fn footer(result: &SimulationResult) -> Vec<String> {
+    let slo = &result.slo;
+    let mut bounds = vec![format!("TTFT {}", latency(slo.ttft_s)), format!("TPOT {}", latency(slo.tpot_s))];
+    bounds.extend(slo.e2e_s.map(|e| format!("E2E {}", latency(e))));
+    let mut lines = vec![format!("SLO: {} within {}", share(slo.share), bounds.join(", "))];
+    let service = &result.service;
+    let without = result
+        .baseline
+        .as_ref()
+        .map_or_else(String::new, |b| format!(" (without a rollout {})", share(b.service.attainment)));
+    lines.push(format!("met by {}{without}", share(service.attainment)));
+    lines.push(format!(
+        "worst 5 minutes: {} from {}",
+        share(service.worst_5min_attainment),
+        Clock::of(&result.traffic).cell(service.worst_5min_at_s)
+    ));
+    if let Some(rollout) = &result.rollout {
+        lines.push(format!(
+            "rollout: {} in {}, {} of it below {} replicas",
+            clip_to(&rollout.outcome, 30),
+            duration(rollout.ended_s - rollout.started_s),
+            duration(rollout.below_n_s),
+            result.fleet.replicas.len()
+        ));
+    }
+    lines
+}
+
+/// `2m47s`: durations in a table of 80 columns.
+fn short_duration(seconds: f64) -> String {
+    if !seconds.is_finite() {
+        return NONE.to_owned();
+    }
+    duration(seconds).replace(" min", "m").replace(' ', "")
+}
+
+/// Counts of more than five digits in thousands and millions, so that no column bursts.
+fn short_count(n: u64) -> String {
+    match n {
+        0..100_000 => n.to_string(),
+        100_000..10_000_000 => format!("{}k", count(n / 1_000).replace(',', "")),
+        _ => format!("{}M", count(n / 1_000_000)),
+    }
+}
+
+fn clip(name: &str) -> String {
+    clip_to(name, NAME)
+}
+
+/// Control characters would break the table; a long name keeps its end, which tells replicas apart.
+fn clip_to(name: &str, most: usize) -> String {
+    let clean: Vec<char> = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if clean.len() <= most {
+        return clean.into_iter().collect();
+    }
+    std::iter::once('…').chain(clean[clean.len() - (most - 1)..].iter().copied()).collect()
+}
+
+fn line(out: &mut String, text: &str) {
+    out.push_str(text);
+    out.push('\n');
+}

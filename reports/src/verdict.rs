@@ -1,0 +1,188 @@
+//! The one sentence an operator forwards: would it have gone well, against the same period without a rollout.
+
+use slackwater_sim::{RolloutResult, SimulationResult};
+
+use crate::clock::Clock;
+use crate::facts;
+use crate::format::{count, counted, duration, latency_or_none, share};
+
+/// What the service level came to, and whose doing that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Kept, no request cut, the rollout (if any) completed.
+    Kept,
+    /// Kept, but requests were cut or the rollout did not complete.
+    KeptAtACost,
+    /// Missed, and missed without a rollout as well.
+    MissedAnyway,
+    /// Missed, and kept without the rollout, or there is nothing to compare with.
+    Missed,
+}
+
+impl Standing {
+    /// In a word or two, for a badge.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Standing::Kept => "SLO kept",
+            Standing::KeptAtACost => "SLO kept, at a cost",
+            Standing::MissedAnyway => "SLO missed even without it",
+            Standing::Missed => "SLO missed",
+        }
+    }
+}
+
+/// The judgement and its sentence.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// The judgement.
+    pub standing: Standing,
+    /// The sentence.
+    pub sentence: String,
+}
+
+/// One honest sentence on the result.
+#[must_use]
+pub fn verdict_sentence(result: &SimulationResult) -> String {
+    verdict(result).sentence
+}
+
+/// The judgement and its sentence.
+#[must_use]
+pub fn verdict(result: &SimulationResult) -> Verdict {
+    let kept = result.service.kept;
+    let Some(rollout) = &result.rollout else {
+        let standing = if kept { Standing::Kept } else { Standing::Missed };
+        return Verdict { standing, sentence: without_rollout(result) };
+    };
+    let baseline_kept = result.baseline.as_ref().map(|b| b.service.kept);
+    let unhurt = result.requests.cut == 0 && rollout.outcome == "completed";
+    let standing = match (kept, baseline_kept) {
+        (true, _) if unhurt => Standing::Kept,
+        (true, _) => Standing::KeptAtACost,
+        (false, Some(false)) => Standing::MissedAnyway,
+        (false, _) => Standing::Missed,
+    };
+    let mut sentence = opening(result, rollout, baseline_kept);
+    let mut facts = vec![cuts(result), other_failures(result), latency_change(result), time_below(result, rollout)];
+    facts.retain(|f| !f.is_empty());
+    sentence.push_str(": ");
+    sentence.push_str(&facts.join("; "));
+    sentence.push('.');
+    Verdict { standing, sentence }
+}
+
+fn without_rollout(result: &SimulationResult) -> String {
+    format!(
+        "Without a rollout the SLO is {}: {} of {} met it ({} promised), {} in the worst 5 minutes; {} failed; p99 TTFT {}.",
+        if result.service.kept { "kept" } else { "missed" },
+        share(result.service.attainment),
+        counted(result.service.arrived, "request"),
+        share(result.slo.share),
+        share(result.service.worst_5min_attainment),
+        count(failed(result)),
+        latency_or_none(result.ttft_s.p99),
+    )
+}
+
+/// "Rolling at 15:00 would have kept the SLO", and the sad variants.
+fn opening(result: &SimulationResult, rollout: &RolloutResult, baseline_kept: Option<bool>) -> String {
+    let clock = Clock::of(&result.traffic);
+    let when = clock.phrase(rollout.started_s);
+    let met = share(result.service.attainment);
+    let promised = share(result.slo.share);
+    let worst = share(result.service.worst_5min_attainment);
+    let without = result.baseline.as_ref().map(|b| share(b.service.attainment));
+    let ended = not_completed(rollout);
+    let shortfall = if result.service.attainment >= result.slo.share {
+        // The whole kept it; it was five minutes of it that did not.
+        format!("{met} met it, but only {worst} in the worst 5 minutes ({promised} promised")
+    } else {
+        format!("{met} met it ({promised} promised")
+    };
+    let main = match (result.service.kept, baseline_kept, without) {
+        (true, Some(false), Some(without)) => format!(
+            "Rolling {when} would have kept the SLO, which the same period without a rollout narrowly misses ({met} met it with, {without} \
+             without)"
+        ),
+        (true, _, _) => format!("Rolling {when} would have kept the SLO"),
+        (false, Some(false), Some(without)) => format!(
+            "The SLO is missed even without a rollout ({without} met it, {promised} promised), and rolling {when} would have left it at {met}"
+        ),
+        (false, Some(true), Some(without)) => format!(
+            "Rolling {when} would have broken the SLO, which is kept without it: {shortfall}, {without} without the rollout)"
+        ),
+        (false, _, _) => format!("Rolling {when} would have missed the SLO: {shortfall}; no run without a rollout to compare with)"),
+    };
+    if ended.is_empty() { main } else { format!("{main}, and the rollout {ended}") }
+}
+
+/// How a rollout ended that did not complete.
+fn not_completed(rollout: &RolloutResult) -> String {
+    let done = facts::admitted(rollout);
+    let moves = rollout.moves.len();
+    match rollout.outcome.as_str() {
+        "completed" => String::new(),
+        "rolled_back" => "was rolled back".to_owned(),
+        "aborted" => format!("was aborted with {done} of {moves} begun moves back in rotation"),
+        other => {
+            let why = other.strip_prefix("held").map_or(other, |rest| rest.trim_start_matches([':', ' ']));
+            let why = if why.is_empty() { "no reason recorded" } else { why.trim_end_matches('.') };
+            format!("held ({why}) with {done} of {moves} begun moves back in rotation")
+        }
+    }
+}
+
+fn cuts(result: &SimulationResult) -> String {
+    let (r, a) = (&result.requests, &result.attempts);
+    let cut = format!("{} of {} cut", count(r.cut), counted(r.arrived, "request"));
+    if a.cut > r.cut {
+        format!("{cut} ({} were, and answered or failed on a retry)", counted(a.cut - r.cut, "attempt"))
+    } else {
+        cut
+    }
+}
+
+fn other_failures(result: &SimulationResult) -> String {
+    let r = &result.requests;
+    let mut parts = Vec::new();
+    if r.timed_out > 0 {
+        parts.push(format!("{} timed out", count(r.timed_out)));
+    }
+    if r.rejected > 0 {
+        parts.push(format!("{} rejected", count(r.rejected)));
+    }
+    parts.join(", ")
+}
+
+fn latency_change(result: &SimulationResult) -> String {
+    let before = facts::before(result).and_then(|p| p.ttft_s.p99);
+    match (before, facts::worst_move_ttft_p99(result)) {
+        (None, None) => String::new(),
+        (before, during) => {
+            let several = facts::during(result).count() > 1;
+            format!(
+                "p99 TTFT {} before, {} during{}",
+                latency_or_none(before),
+                latency_or_none(during),
+                if several { " the worst move" } else { "" }
+            )
+        }
+    }
+}
+
+fn time_below(result: &SimulationResult, rollout: &RolloutResult) -> String {
+    let all = result.fleet.replicas.len();
+    match facts::serving_min(result) {
+        Some(fewest) if rollout.below_n_s > 0.0 => {
+            format!("{} on {fewest} of {all} replicas", duration(rollout.below_n_s))
+        }
+        _ if rollout.below_n_s > 0.0 => format!("{} on fewer than {all} replicas", duration(rollout.below_n_s)),
+        _ => String::new(),
+    }
+}
+
+/// Logical requests that were never answered, apart from those still open at the end.
+pub(crate) fn failed(result: &SimulationResult) -> u64 {
+    result.requests.cut + result.requests.timed_out + result.requests.rejected
+}
