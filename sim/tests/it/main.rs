@@ -1,0 +1,13 @@
+//! The simulated world from outside: scenario and traffic in, result, rows and journal out.
+//!
+//! Nothing here looks inside the world. Each module holds it to something that does not share its code: queueing
+//! theory, two ledgers that must agree with the rows, the same run taken another way, a few requests followed by hand.
+
+mod closed_forms;
+mod forks;
+mod kit;
+mod ledgers;
+mod markov;
+mod rollouts;
+mod routers;
+mod verdicts;
