@@ -1,2 +1,25 @@
-//! To be written.
-fn main() {}
+//! The `slackwater` command: arguments in, results on standard output, talk on standard error, exit codes.
+
+mod args;
+mod output;
+mod progress;
+mod simulate;
+mod traffic;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Command::Simulate(arguments) => simulate::simulate(&arguments),
+        Command::Schema => output::json(&slackwater_scenarios::scenario_json_schema()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output::failed(&error),
+    }
+}
