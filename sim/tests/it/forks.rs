@@ -42,7 +42,7 @@ fn same(left: &Run, right: &Run) {
 }
 
 proptest! {
-    #![proptest_config(cases(150, "tests/forks-regressions.txt"))]
+    #![proptest_config(cases(100, "tests/forks-regressions.txt"))]
 
     /// Catches: state shared between copies, or left out of one; a stream of draws that the other run moves on.
     #[test]
@@ -97,7 +97,13 @@ proptest! {
 fn drawn() -> (Spec, Arc<SharedTrace>) {
     let spec = Spec {
         replicas: 3,
-        engine: Engine { max_num_seqs: 8, inbound_ms: 3.0, outbound_ms: 3.0, jitter: 0.5, ..Engine::default() },
+        engine: Engine {
+            max_num_seqs: 8,
+            inbound_ms: 3.0,
+            outbound_ms: 3.0,
+            jitter: 0.5,
+            ..Engine::default()
+        },
         to: "startup = { median = \"20s\", p95 = \"40s\" }".to_owned(),
         rollout: "soak = 5".to_owned(),
         ..Spec::default()

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use slackwater_engine::{PS_PER_S, Ps};
 use slackwater_policy::{Guard, Plan, Record};
-use slackwater_scenarios::traffic::{Arrival, ImportReport, SharedTrace};
 use slackwater_scenarios::Scenario;
+use slackwater_scenarios::traffic::{Arrival, ImportReport, SharedTrace};
 use slackwater_sim::{
     RequestRow, RolloutResult, RunInfo, RunOptions, Setup, SimulationResult, TraceCursor, World, plan_for,
 };
@@ -115,7 +115,8 @@ impl Spec {
             engine.jitter,
         )
         .unwrap();
-        let sections = [("to", to), ("router", router), ("clients", clients), ("slo", slo), ("rollout", rollout)];
+        let sections =
+            [("to", to), ("router", router), ("clients", clients), ("slo", slo), ("rollout", rollout)];
         for (name, lines) in sections {
             writeln!(text, "[{name}]\n{lines}").unwrap();
         }
@@ -216,7 +217,11 @@ pub(crate) fn ps(seconds: f64) -> Ps {
 pub(crate) fn trace(requests: impl IntoIterator<Item = (f64, u32, u32)>) -> Arc<SharedTrace> {
     let arrivals: Vec<Arrival> = requests
         .into_iter()
-        .map(|(second, input_tokens, output_tokens)| Arrival { at_ps: ps(second), input_tokens, output_tokens })
+        .map(|(second, input_tokens, output_tokens)| Arrival {
+            at_ps: ps(second),
+            input_tokens,
+            output_tokens,
+        })
         .collect();
     assert!(arrivals.is_sorted_by_key(|arrival| arrival.at_ps));
     Arc::new(SharedTrace { arrivals: arrivals.into(), epoch_ns: None, report: ImportReport::default() })

@@ -3,6 +3,9 @@
 //! Nothing here looks inside the world. Each module holds it to something that does not share its code: queueing
 //! theory, two ledgers that must agree with the rows, the same run taken another way, a few requests followed by hand.
 
+// Helpers, not only tests, may fail loudly.
+#![allow(clippy::unwrap_used)]
+
 mod closed_forms;
 mod forks;
 mod kit;
