@@ -17,8 +17,23 @@ pub struct CsvError(String);
 /// Only when memory runs out.
 pub fn phases(result: &SimulationResult) -> Result<String, CsvError> {
     let mut head: Vec<String> = [
-        "phase", "from_s", "until_s", "serving_min", "rate_per_s", "in_flight_mean", "queue_max", "arrived", "completed",
-        "cut", "timed_out", "rejected", "unfinished", "retried", "missed", "attainment", "drain_s",
+        "phase",
+        "from_s",
+        "until_s",
+        "serving_min",
+        "rate_per_s",
+        "in_flight_mean",
+        "queue_max",
+        "arrived",
+        "completed",
+        "cut",
+        "timed_out",
+        "rejected",
+        "unfinished",
+        "retried",
+        "missed",
+        "attainment",
+        "drain_s",
     ]
     .map(str::to_owned)
     .to_vec();
@@ -30,7 +45,8 @@ pub fn phases(result: &SimulationResult) -> Result<String, CsvError> {
         let drain = result.rollout.as_ref().and_then(|of| facts::move_of(of, p)).and_then(facts::drain_s);
         let mut row = vec![p.name.clone(), number(p.from_s), number(p.until_s), p.serving_min.to_string()];
         row.extend([number(p.rate_per_s), number(p.in_flight_mean), p.queue_max.to_string()]);
-        let counts = [r.arrived, r.completed, r.cut, r.timed_out, r.rejected, r.unfinished, r.retried, p.missed];
+        let counts =
+            [r.arrived, r.completed, r.cut, r.timed_out, r.rejected, r.unfinished, r.retried, p.missed];
         row.extend(counts.map(|n| n.to_string()));
         row.extend([number(p.attainment), optional(drain)]);
         row.extend([&p.ttft_s, &p.tpot_s, &p.e2e_s].into_iter().flat_map(quantiles));
@@ -50,7 +66,14 @@ fn quantiles(l: &LatencySummary) -> [String; 5] {
 pub fn series(result: &SimulationResult) -> Result<String, CsvError> {
     let s = &result.series;
     let mut head: Vec<String> = [
-        "at_s", "arrivals_per_s", "completed_per_s", "failed_per_s", "serving", "ttft_p50_s", "ttft_p99_s", "tpot_p50_s",
+        "at_s",
+        "arrivals_per_s",
+        "completed_per_s",
+        "failed_per_s",
+        "serving",
+        "ttft_p50_s",
+        "ttft_p99_s",
+        "tpot_p50_s",
         "tpot_p99_s",
     ]
     .map(str::to_owned)
@@ -69,7 +92,10 @@ pub fn series(result: &SimulationResult) -> Result<String, CsvError> {
         let latencies = [&s.ttft_p50_s, &s.ttft_p99_s, &s.tpot_p50_s, &s.tpot_p99_s];
         row.extend(latencies.map(|list| optional(list.get(i).copied().flatten())));
         row.extend(
-            s.running.iter().chain(&s.waiting).map(|list| list.get(i).map_or_else(String::new, u32::to_string)),
+            s.running
+                .iter()
+                .chain(&s.waiting)
+                .map(|list| list.get(i).map_or_else(String::new, u32::to_string)),
         );
         row
     });

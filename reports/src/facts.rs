@@ -1,6 +1,8 @@
 //! Selections from a result that several renderers need: nothing here is computed that is not already in the data.
 
-use slackwater_sim::{MoveFigures, PhaseDistribution, PhaseResult, RolloutResult, SimulationResult};
+use slackwater_sim::{
+    LatencySummary, MoveFigures, PhaseDistribution, PhaseResult, RolloutResult, SimulationResult,
+};
 
 /// Where a phase lies relative to the moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +31,12 @@ pub(crate) fn during(result: &SimulationResult) -> impl Iterator<Item = &PhaseRe
     result.phases.iter().filter(|p| part(&p.name) == Part::During)
 }
 
-/// The highest p99 TTFT of any move: percentiles of parts can't be merged, so the worst part is what is quoted.
-pub(crate) fn worst_move_ttft_p99(result: &SimulationResult) -> Option<f64> {
-    during(result).filter_map(|p| p.ttft_s.p99).filter(|v| v.is_finite()).reduce(f64::max)
+/// The highest p99 of any move: percentiles of parts can't be merged, so the worst part is what is quoted.
+pub(crate) fn worst_p99(
+    result: &SimulationResult,
+    summary: impl Fn(&PhaseResult) -> &LatencySummary,
+) -> Option<f64> {
+    during(result).filter_map(|p| summary(p).p99).filter(|v| v.is_finite()).reduce(f64::max)
 }
 
 /// Fewest replicas in rotation during the rollout.

@@ -5,6 +5,13 @@
 /// What stands for "there is no such number".
 pub const NONE: &str = "–";
 
+/// Numbers beyond this are mistakes in the data; they would burst any column.
+const ABSURD: f64 = 1e14;
+
+fn sane(value: f64) -> bool {
+    value.abs() < ABSURD
+}
+
 /// `19366` as `19,366`.
 #[must_use]
 pub fn count(n: u64) -> String {
@@ -28,7 +35,7 @@ pub fn counted(n: u64, noun: &str) -> String {
 /// Three significant digits, thousands separated, no exponent: `5.38`, `0.034`, `12,300`.
 #[must_use]
 pub fn figure(value: f64) -> String {
-    if !value.is_finite() {
+    if !sane(value) {
         return NONE.to_owned();
     }
     let size = value.abs();
@@ -43,7 +50,7 @@ pub fn figure(value: f64) -> String {
         s if s >= 9.995 => 1,
         s if s >= 0.9995 => 2,
         s if s >= 0.09995 => 3,
-        s if s == 0.0 => 0,
+        0.0 => 0,
         _ => 4,
     };
     trim(&format!("{value:.decimals$}"))
@@ -52,13 +59,13 @@ pub fn figure(value: f64) -> String {
 /// A share between 0 and 1 as a percentage, rounded down to two decimals: `99.36 %`.
 #[must_use]
 pub fn share(share: f64) -> String {
-    format!("{} %", percent(share))
+    if sane(share * 1e10) { format!("{} %", percent(share)) } else { NONE.to_owned() }
 }
 
 /// The same without the sign, for columns headed `%`.
 #[must_use]
 pub fn percent(share: f64) -> String {
-    if !share.is_finite() {
+    if !sane(share * 1e10) {
         return NONE.to_owned();
     }
     // The nudge undoes what 0.993 * 100 loses in binary; it is far below the last digit shown.
@@ -69,7 +76,7 @@ pub fn percent(share: f64) -> String {
 /// A latency, in the unit that suits it: `34 ms`, `0.21 s`, `12.3 s`, `2 min 5 s`.
 #[must_use]
 pub fn latency(seconds: f64) -> String {
-    if !seconds.is_finite() {
+    if !sane(seconds) {
         NONE.to_owned()
     } else if seconds >= 119.5 {
         duration(seconds)
@@ -89,9 +96,10 @@ pub fn latency_or_none(seconds: Option<f64>) -> String {
 /// Seconds for a column headed `s`: `0.034`, `0.21`, `12.3`.
 #[must_use]
 pub fn seconds_cell(seconds: Option<f64>) -> String {
-    seconds.filter(|s| s.is_finite()).map_or_else(
+    seconds.filter(|s| sane(*s)).map_or_else(
         || NONE.to_owned(),
         |s| match s.abs() {
+            a if a >= 1e6 => format!("{s:.0e}"),
             a if a >= 99.95 => format!("{s:.0}"),
             a if a >= 9.995 => format!("{s:.1}"),
             a if a >= 0.0995 => format!("{s:.2}"),
@@ -103,11 +111,15 @@ pub fn seconds_cell(seconds: Option<f64>) -> String {
 /// Milliseconds for a column headed `ms`: `34.2`, `212`.
 #[must_use]
 pub fn millis_cell(seconds: Option<f64>) -> String {
-    seconds.filter(|s| s.is_finite()).map_or_else(
+    seconds.filter(|s| sane(*s)).map_or_else(
         || NONE.to_owned(),
         |s| {
             let ms = s * 1e3;
-            if ms.abs() >= 99.95 { format!("{ms:.0}") } else { format!("{ms:.1}") }
+            match ms.abs() {
+                a if a >= 1e6 => format!("{ms:.0e}"),
+                a if a >= 99.95 => format!("{ms:.0}"),
+                _ => format!("{ms:.1}"),
+            }
         },
     )
 }
@@ -115,7 +127,7 @@ pub fn millis_cell(seconds: Option<f64>) -> String {
 /// A length of time: `3.2 s`, `45 s`, `11 min 40 s`, `1 h 5 min`, `2 d 3 h`.
 #[must_use]
 pub fn duration(seconds: f64) -> String {
-    if !seconds.is_finite() {
+    if !sane(seconds) {
         return NONE.to_owned();
     }
     if seconds < 0.0 {

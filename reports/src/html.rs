@@ -25,9 +25,9 @@ pub fn report(result: &SimulationResult, context: &ReportContext) -> String {
     let mut page = String::with_capacity(512 * 1024);
     let _ = write!(
         page,
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n",
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
+         <meta name=\"color-scheme\" content=\"light dark\"/>\n<title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n",
         escape(&title),
         style()
     );
@@ -53,10 +53,10 @@ fn style() -> String {
 fn figures(page: &mut String, result: &SimulationResult) {
     page.push_str("<section>\n<h2>Over time</h2>\n");
     for plot in PLOTS {
-        let _ = write!(page, "<figure id=\"{}\">\n", plot.name);
+        let _ = writeln!(page, "<figure id=\"{}\">", plot.name);
         for (class, form) in [("wide", Form::Wide), ("narrow", Form::Narrow)] {
             let svg = themeable(&(plot.draw)(result, Style { theme: Theme::Light, form }));
-            let _ = write!(page, "<div class=\"{class}\">{svg}</div>\n");
+            let _ = writeln!(page, "<div class=\"{class}\">{svg}</div>");
         }
         let _ = write!(page, "<figcaption>{}</figcaption>\n</figure>\n", escape(plot.caption));
     }
@@ -86,7 +86,7 @@ pub fn escape(text: &str) -> String {
 fn table(page: &mut String, caption: &str, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let _ = write!(
         page,
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\">\n<table>\n<caption>{0}</caption>\n<thead><tr>",
+        "<p class=\"caption\">{0}</p>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\">\n<table>\n<thead><tr>",
         escape(caption)
     );
     for cell in head {

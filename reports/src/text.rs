@@ -6,16 +6,19 @@ use std::fmt::Write as _;
 
 use slackwater_sim::{LatencySummary, PhaseResult, SimulationResult};
 
-pub use crate::verdict::verdict_sentence;
 use crate::clock::Clock;
 use crate::facts::{self, Part, part};
-use crate::format::{NONE, count, duration, figure, latency, millis_cell, percent, seconds_cell, share};
+use crate::format::{NONE, duration, figure, latency, millis_cell, percent, seconds_cell, share};
+pub use crate::verdict::verdict_sentence;
 
 /// Rows of a block at most; past it the moves that met the service level best are left out, and counted.
 const ROWS: usize = 14;
 
+/// Columns of the terminal.
+const WIDTH: usize = 80;
+
 /// Widest a phase's name may be.
-const NAME: usize = 12;
+const NAME: usize = 16;
 
 /// What happened by phase, how fast it was, and what it came to. Every line fits into 80 columns.
 #[must_use]
@@ -26,18 +29,22 @@ pub fn phase_table(result: &SimulationResult) -> String {
     out.push('\n');
     out.push_str(&latency_block(&phases));
     if left_out > 0 {
-        line(&mut out, &format!("{left_out} moves that met the SLO better are left out; all are in phases.csv"));
+        line(
+            &mut out,
+            &format!("{left_out} moves that met the SLO better are left out; all are in phases.csv"),
+        );
     }
     out.push('\n');
     for fact in footer(result) {
-        line(&mut out, &fact);
+        wrapped(&mut out, &fact);
     }
     out
 }
 
 /// Before, after, and of the moves those that met the service level worst, in the order of time.
 pub(crate) fn shown(phases: &[PhaseResult]) -> (Vec<&PhaseResult>, usize) {
-    let mut moves: Vec<usize> = (0..phases.len()).filter(|i| part(&phases[*i].name) == Part::During).collect();
+    let mut moves: Vec<usize> =
+        (0..phases.len()).filter(|i| part(&phases[*i].name) == Part::During).collect();
     let room = ROWS.saturating_sub(phases.len() - moves.len());
     let left_out = moves.len().saturating_sub(room);
     if left_out > 0 {
@@ -50,66 +57,85 @@ pub(crate) fn shown(phases: &[PhaseResult]) -> (Vec<&PhaseResult>, usize) {
 }
 
 fn traffic_block(result: &SimulationResult, phases: &[&PhaseResult]) -> String {
-    let head =
-        ["phase", "lasted", "serving", "req/s", "in-flight", "queue", "SLO met %", "cut", "retry", "t/o", "drain"];
-    let clockless = |p: &PhaseResult| short_duration(p.until_s - p.from_s);
+    let head = [
+        "phase",
+        "lasted",
+        "serving",
+        "req/s",
+        "in-flight",
+        "queue",
+        "SLO met %",
+        "cut",
+        "retry",
+        "t/o",
+        "drain",
+    ];
     let rows = phases.iter().map(|p| {
-        let drain = result
-            .rollout
-            .as_ref()
-            .and_then(|r| facts::move_of(r, p))
-            .and_then(facts::drain_s)
-            .map_or_else(|| NONE.to_owned(), short_duration);
+        let drain = result.rollout.as_ref().and_then(|r| facts::move_of(r, p)).and_then(facts::drain_s);
         vec![
-            clip(&p.name),
-            clockless(p),
+            p.name.clone(),
+            short_duration(p.until_s - p.from_s),
             p.serving_min.to_string(),
-            figure(p.rate_per_s),
-            figure(p.in_flight_mean),
+            short_figure(p.rate_per_s),
+            short_figure(p.in_flight_mean),
             short_count(p.queue_max),
             percent(p.attainment),
             short_count(p.requests.cut),
             short_count(p.requests.retried),
             short_count(p.requests.timed_out),
-            drain,
+            drain.map_or_else(|| NONE.to_owned(), short_duration),
         ]
     });
-    columns(&head, rows.collect())
+    columns(&[], &head, rows.collect())
 }
 
 fn latency_block(phases: &[&PhaseResult]) -> String {
-    let head =
-        ["phase", "TTFT s p50", "p90", "p99", "| TPOT ms p50", "p90", "p99", "| E2E s p50", "p90", "p99"];
+    let head = ["phase", "p50", "p90", "p99", "p50", "p90", "p99", "p50", "p90", "p99"];
+    let groups = [(1, "TTFT s"), (4, "TPOT ms"), (7, "E2E s")];
     let three = |l: &LatencySummary, cell: fn(Option<f64>) -> String| [cell(l.p50), cell(l.p90), cell(l.p99)];
     let rows = phases.iter().map(|p| {
-        let mut row = vec![clip(&p.name)];
+        let mut row = vec![p.name.clone()];
         row.extend(three(&p.ttft_s, seconds_cell));
         row.extend(three(&p.tpot_s, millis_cell));
         row.extend(three(&p.e2e_s, seconds_cell));
         row
     });
-    columns(&head, rows.collect())
+    columns(&groups, &head, rows.collect())
 }
 
-/// Right-aligned columns under their heads, the first left-aligned, two spaces between where they fit, else one.
-fn columns(head: &[&str], rows: Vec<Vec<String>>) -> String {
-    let width_of = |i: usize| {
-        let cells = rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count());
-        cells.chain([head[i].chars().count()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..head.len()).map(width_of).collect();
+/// Right-aligned columns under their heads, the first left-aligned; as far apart as 80 columns allow. Where even one space between is too
+/// much, the first column gives way. `groups` are heads over three columns each, from the column named.
+fn columns(groups: &[(usize, &str)], head: &[&str], mut rows: Vec<Vec<String>>) -> String {
+    rows.insert(0, head.iter().map(|h| (*h).to_owned()).collect());
+    let width_of =
+        |i: usize| rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).max().unwrap_or(0);
+    let mut widths: Vec<usize> = (0..head.len()).map(width_of).collect();
+    widths[0] = widths[0].min(NAME);
     let gaps = head.len().saturating_sub(1);
-    let gap = if widths.iter().sum::<usize>() + 2 * gaps <= 80 { 2 } else { 1 };
+    let taken: usize = widths.iter().sum();
+    let gap = (WIDTH.saturating_sub(taken) / gaps.max(1)).clamp(1, 3);
+    let others: usize = widths[1..].iter().sum::<usize>() + gap * gaps;
+    widths[0] = widths[0].min(WIDTH.saturating_sub(others)).max(1);
+
     let mut out = String::new();
-    let head: Vec<String> = head.iter().map(|h| (*h).to_owned()).collect();
-    for row in std::iter::once(&head).chain(&rows) {
+    if !groups.is_empty() {
+        let mut text = String::new();
+        for (from, label) in groups {
+            let start = widths[..*from].iter().sum::<usize>() + gap * from;
+            let wide = widths[*from..(from + 3).min(widths.len())].iter().sum::<usize>() + gap * 2;
+            let _ =
+                write!(text, "{:fill$}{label:^wide$}", "", fill = start.saturating_sub(text.chars().count()));
+        }
+        line(&mut out, text.trim_end());
+    }
+    for row in &rows {
         let mut text = String::new();
         for (i, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            if i == 0 {
-                let _ = write!(text, "{cell:<width$}");
+            let _ = if i == 0 {
+                write!(text, "{:<width$}", clip(cell, *width))
             } else {
-                let _ = write!(text, "{:gap$}{cell:>width$}", "");
-            }
+                write!(text, "{:gap$}{cell:>width$}", "")
+            };
         }
         line(&mut out, text.trim_end());
     }
@@ -134,8 +160,8 @@ fn footer(result: &SimulationResult) -> Vec<String> {
     ));
     if let Some(rollout) = &result.rollout {
         lines.push(format!(
-            "rollout: {} in {}, {} of it below {} replicas",
-            clip_to(&rollout.outcome, 30),
+            "rollout: {}; {}, {} of it below {} replicas",
+            rollout.outcome,
             duration(rollout.ended_s - rollout.started_s),
             duration(rollout.below_n_s),
             result.fleet.replicas.len()
@@ -152,29 +178,54 @@ fn short_duration(seconds: f64) -> String {
     duration(seconds).replace(" min", "m").replace(' ', "")
 }
 
+/// Three digits of a rate, in thousands where it is long.
+fn short_figure(value: f64) -> String {
+    if value >= 1e10 {
+        format!("{value:.0e}")
+    } else if value >= 1e7 {
+        format!("{}M", figure(value / 1e6))
+    } else if value >= 1e4 {
+        format!("{}k", figure(value / 1e3))
+    } else {
+        figure(value).replace(',', "")
+    }
+}
+
 /// Counts of more than five digits in thousands and millions, so that no column bursts.
 fn short_count(n: u64) -> String {
     match n {
         0..100_000 => n.to_string(),
-        100_000..10_000_000 => format!("{}k", count(n / 1_000).replace(',', "")),
-        _ => format!("{}M", count(n / 1_000_000)),
+        100_000..10_000_000 => format!("{}k", n / 1_000),
+        10_000_000..10_000_000_000 => format!("{}M", n / 1_000_000),
+        _ => format!("{:.0e}", n as f64),
     }
 }
 
-fn clip(name: &str) -> String {
-    clip_to(name, NAME)
-}
-
 /// Control characters would break the table; a long name keeps its end, which tells replicas apart.
-fn clip_to(name: &str, most: usize) -> String {
+fn clip(name: &str, most: usize) -> String {
     let clean: Vec<char> = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if clean.len() <= most {
         return clean.into_iter().collect();
     }
-    std::iter::once('…').chain(clean[clean.len() - (most - 1)..].iter().copied()).collect()
+    std::iter::once('…').chain(clean[clean.len() - most.saturating_sub(1)..].iter().copied()).collect()
 }
 
 fn line(out: &mut String, text: &str) {
     out.push_str(text);
     out.push('\n');
+}
+
+/// A sentence over as many lines as it needs, the later ones indented.
+fn wrapped(out: &mut String, text: &str) {
+    let mut row = String::new();
+    for word in text.split_whitespace() {
+        if !row.is_empty() && row.chars().count() + 1 + word.chars().count() > WIDTH {
+            line(out, &row);
+            row = "  ".to_owned();
+        } else if !row.is_empty() {
+            row.push(' ');
+        }
+        row.push_str(&clip(word, WIDTH - 2));
+    }
+    line(out, &row);
 }

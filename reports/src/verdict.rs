@@ -1,10 +1,10 @@
 //! The one sentence an operator forwards: would it have gone well, against the same period without a rollout.
 
-use slackwater_sim::{RolloutResult, SimulationResult};
+use slackwater_sim::{LatencySummary, PhaseResult, RolloutResult, SimulationResult};
 
 use crate::clock::Clock;
 use crate::facts;
-use crate::format::{count, counted, duration, latency_or_none, share};
+use crate::format::{count, counted, duration, latency, latency_or_none, share};
 
 /// What the service level came to, and whose doing that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,8 @@ pub fn verdict(result: &SimulationResult) -> Verdict {
         (false, _) => Standing::Missed,
     };
     let mut sentence = opening(result, rollout, baseline_kept);
-    let mut facts = vec![cuts(result), other_failures(result), latency_change(result), time_below(result, rollout)];
+    let mut facts =
+        vec![cuts(result), other_failures(result), latency_change(result), time_below(result, rollout)];
     facts.retain(|f| !f.is_empty());
     sentence.push_str(": ");
     sentence.push_str(&facts.join("; "));
@@ -112,7 +113,9 @@ fn opening(result: &SimulationResult, rollout: &RolloutResult, baseline_kept: Op
         (false, Some(true), Some(without)) => format!(
             "Rolling {when} would have broken the SLO, which is kept without it: {shortfall}, {without} without the rollout)"
         ),
-        (false, _, _) => format!("Rolling {when} would have missed the SLO: {shortfall}; no run without a rollout to compare with)"),
+        (false, _, _) => format!(
+            "Rolling {when} would have missed the SLO: {shortfall}; no run without a rollout to compare with)"
+        ),
     };
     if ended.is_empty() { main } else { format!("{main}, and the rollout {ended}") }
 }
@@ -137,7 +140,7 @@ fn cuts(result: &SimulationResult) -> String {
     let (r, a) = (&result.requests, &result.attempts);
     let cut = format!("{} of {} cut", count(r.cut), counted(r.arrived, "request"));
     if a.cut > r.cut {
-        format!("{cut} ({} were, and answered or failed on a retry)", counted(a.cut - r.cut, "attempt"))
+        format!("{cut} ({} more, answered or failed on a retry)", counted(a.cut - r.cut, "attempt"))
     } else {
         cut
     }
@@ -155,20 +158,33 @@ fn other_failures(result: &SimulationResult) -> String {
     parts.join(", ")
 }
 
+/// p99 TTFT before and during; then whichever other latency is beyond its bound during, since that is what broke the level.
 fn latency_change(result: &SimulationResult) -> String {
-    let before = facts::before(result).and_then(|p| p.ttft_s.p99);
-    match (before, facts::worst_move_ttft_p99(result)) {
-        (None, None) => String::new(),
-        (before, during) => {
-            let several = facts::during(result).count() > 1;
-            format!(
-                "p99 TTFT {} before, {} during{}",
-                latency_or_none(before),
-                latency_or_none(during),
-                if several { " the worst move" } else { "" }
-            )
+    type Summary = fn(&PhaseResult) -> &LatencySummary;
+    let slo = &result.slo;
+    let latencies: [(&str, Summary, Option<f64>); 3] = [
+        ("TTFT", |p| &p.ttft_s, Some(slo.ttft_s)),
+        ("TPOT", |p| &p.tpot_s, Some(slo.tpot_s)),
+        ("E2E", |p| &p.e2e_s, slo.e2e_s),
+    ];
+    let several = facts::during(result).count() > 1;
+    let mut parts = Vec::new();
+    for (i, (name, summary, bound)) in latencies.into_iter().enumerate() {
+        let before = facts::before(result).and_then(|p| summary(p).p99);
+        let during = facts::worst_p99(result, summary);
+        let beyond = bound.filter(|b| during.is_some_and(|d| d > *b));
+        if (i > 0 && beyond.is_none()) || (before.is_none() && during.is_none()) {
+            continue;
         }
+        let bound = beyond.map_or_else(String::new, |b| format!(" (bound {})", latency(b)));
+        parts.push(format!(
+            "p99 {name} {} before, {} during{}{bound}",
+            latency_or_none(before),
+            latency_or_none(during),
+            if several && parts.is_empty() { " the worst move" } else { "" }
+        ));
     }
+    parts.join("; ")
 }
 
 fn time_below(result: &SimulationResult, rollout: &RolloutResult) -> String {
@@ -177,7 +193,9 @@ fn time_below(result: &SimulationResult, rollout: &RolloutResult) -> String {
         Some(fewest) if rollout.below_n_s > 0.0 => {
             format!("{} on {fewest} of {all} replicas", duration(rollout.below_n_s))
         }
-        _ if rollout.below_n_s > 0.0 => format!("{} on fewer than {all} replicas", duration(rollout.below_n_s)),
+        _ if rollout.below_n_s > 0.0 => {
+            format!("{} on fewer than {all} replicas", duration(rollout.below_n_s))
+        }
         _ => String::new(),
     }
 }

@@ -28,7 +28,9 @@ pub enum ReportError {
         source: std::io::Error,
     },
     /// A file could not be written.
-    #[error("cannot write {path}: {source}; check free space and permissions, or name another folder with --out")]
+    #[error(
+        "cannot write {path}: {source}; check free space and permissions, or name another folder with --out"
+    )]
     File {
         /// The file.
         path: PathBuf,
@@ -36,7 +38,9 @@ pub enum ReportError {
         source: std::io::Error,
     },
     /// The result has no JSON form.
-    #[error("cannot write {path}: the result has no JSON form ({source}); please report this with the scenario")]
+    #[error(
+        "cannot write {path}: the result has no JSON form ({source}); please report this with the scenario"
+    )]
     Json {
         /// The file.
         path: PathBuf,

@@ -14,7 +14,7 @@ pub(super) fn assumptions(page: &mut String, result: &SimulationResult) {
     if !result.warnings.is_empty() {
         page.push_str("<ul class=\"warnings\">\n");
         for warning in &result.warnings {
-            let _ = write!(page, "<li>{}</li>\n", escape(warning));
+            let _ = writeln!(page, "<li>{}</li>", escape(warning));
         }
         page.push_str("</ul>\n");
     }
@@ -92,7 +92,7 @@ fn dropped(result: &SimulationResult) -> String {
 pub(super) fn reproduce(page: &mut String, result: &SimulationResult, context: &ReportContext) {
     page.push_str("<section id=\"reproduce\">\n<h2>See it again</h2>\n");
     if !context.command_line.is_empty() {
-        let _ = write!(page, "<pre><code>{}</code></pre>\n", escape(&context.command_line));
+        let _ = writeln!(page, "<pre><code>{}</code></pre>", escape(&context.command_line));
     }
     let mut facts = vec![
         ("Slackwater", result.slackwater.clone()),
@@ -113,7 +113,7 @@ pub(super) fn reproduce(page: &mut String, result: &SimulationResult, context: &
 fn list(page: &mut String, facts: &[(&str, String)]) {
     page.push_str("<dl class=\"facts\">\n");
     for (name, value) in facts {
-        let _ = write!(page, "<dt>{}</dt><dd>{}</dd>\n", escape(name), escape(value));
+        let _ = writeln!(page, "<dt>{}</dt><dd>{}</dd>", escape(name), escape(value));
     }
     page.push_str("</dl>\n");
 }

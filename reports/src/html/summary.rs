@@ -36,22 +36,33 @@ pub(super) fn write(page: &mut String, result: &SimulationResult, title: &str) {
         "<header>\n<p class=\"kicker\">Slackwater · simulated {}</p>\n<h1>{}</h1>\n<p class=\"fleet\">{}</p>\n\
          <div class=\"verdict {class}\"><p class=\"badge\"><span aria-hidden=\"true\">{sign}</span> {}</p><p>{}</p></div>\n",
         if result.rollout.is_some() { "rolling upgrade" } else { "traffic" },
-        escape(title),
+        heading(title),
         escape(&fleet(result)),
         escape(verdict.standing.word()),
-        escape(&verdict.sentence),
+        prose(&verdict.sentence),
     );
     page.push_str("<dl class=\"tiles\">\n");
     for tile in tiles(result) {
-        let _ = write!(
+        let _ = writeln!(
             page,
-            "<div><dt>{}</dt><dd><strong>{}</strong><small>{}</small></dd></div>\n",
+            "<div><dt>{}</dt><dd><strong>{}</strong><small>{}</small></dd></div>",
             escape(tile.label),
-            escape(&tile.value),
-            escape(&tile.note)
+            prose(&tile.value),
+            prose(&tile.note)
         );
     }
     page.push_str("</dl>\n</header>\n");
+}
+
+/// A title that breaks at its arrow rather than within a version.
+fn heading(title: &str) -> String {
+    let parts: Vec<String> = title.split(" → ").map(|p| format!("<span>{}</span>", escape(p))).collect();
+    parts.join(" → ")
+}
+
+/// Text in which a number keeps its percent sign.
+fn prose(text: &str) -> String {
+    escape(text).replace(" %", "&#160;%")
 }
 
 fn fleet(result: &SimulationResult) -> String {
@@ -100,7 +111,12 @@ fn tiles(result: &SimulationResult) -> Vec<Tile> {
         },
         Tile {
             label: "Cut / timed out / rejected",
-            value: format!("{} / {} / {}", count(requests.cut), count(requests.timed_out), count(requests.rejected)),
+            value: format!(
+                "{} / {} / {}",
+                count(requests.cut),
+                count(requests.timed_out),
+                count(requests.rejected)
+            ),
             note: format!("{} of {} requests failed", count(failed), count(requests.arrived)),
         },
     ];
@@ -113,7 +129,7 @@ fn tiles(result: &SimulationResult) -> Vec<Tile> {
         return tiles;
     };
     let before = facts::before(result).and_then(|p| p.ttft_s.p99);
-    let during = facts::worst_move_ttft_p99(result);
+    let during = facts::worst_p99(result, |p| &p.ttft_s);
     let all = result.fleet.replicas.len();
     let fewest = facts::serving_min(result).map_or_else(|| NONE.to_owned(), |n| n.to_string());
     let moved = rollout.moves.iter().filter(|m| m.admitted_s.is_some()).count();

@@ -20,10 +20,25 @@ pub(super) fn phases(page: &mut String, result: &SimulationResult) {
     }
     let clock = Clock::of(&result.traffic);
     let head = [
-        "phase", "from", "lasted", "serving", "requests/s", "in flight", "queue max", "SLO met %", "missed", "cut",
-        "retried", "timed out", "rejected", "drain",
+        "phase",
+        "from",
+        "lasted",
+        "serving",
+        "requests/s",
+        "in flight",
+        "queue max",
+        "SLO met %",
+        "missed",
+        "cut",
+        "retried",
+        "timed out",
+        "rejected",
+        "drain",
     ];
-    let caption = format!("What happened. Times are {}; serving is the fewest replicas in rotation.", clock.cell_unit());
+    let caption = format!(
+        "What happened. Times are {}; serving is the fewest replicas in rotation.",
+        clock.cell_unit()
+    );
     let rows = result.phases.iter().take(ROWS).map(|p| {
         let r = &p.requests;
         let drain = result.rollout.as_ref().and_then(|of| facts::move_of(of, p)).and_then(facts::drain_s);
@@ -46,9 +61,7 @@ pub(super) fn phases(page: &mut String, result: &SimulationResult) {
     });
     table(page, &caption, &head, rows);
 
-    let head = [
-        "phase", "TTFT p50", "p90", "p99", "TPOT p50", "p90", "p99", "E2E p50", "p90", "p99",
-    ];
+    let head = ["phase", "TTFT p50", "p90", "p99", "TPOT p50", "p90", "p99", "E2E p50", "p90", "p99"];
     let three = |l: &LatencySummary, cell: fn(Option<f64>) -> String| [cell(l.p50), cell(l.p90), cell(l.p99)];
     let rows = result.phases.iter().take(ROWS).map(|p| {
         let mut row = vec![p.name.clone()];
@@ -57,10 +70,15 @@ pub(super) fn phases(page: &mut String, result: &SimulationResult) {
         row.extend(three(&p.e2e_s, seconds_cell));
         row
     });
-    let caption = "Latency of the requests that arrived in the phase. TTFT and E2E in seconds, TPOT in milliseconds.";
+    let caption =
+        "Latency of the requests that arrived in the phase. TTFT and E2E in seconds, TPOT in milliseconds.";
     table(page, caption, &head, rows);
     if result.phases.len() > ROWS {
-        let _ = write!(page, "<p>The first {ROWS} of {} phases; all are in phases.csv.</p>\n", result.phases.len());
+        let _ = writeln!(
+            page,
+            "<p>The first {ROWS} of {} phases; all are in phases.csv.</p>",
+            result.phases.len()
+        );
     }
     page.push_str("</section>\n");
 }
@@ -69,24 +87,44 @@ pub(super) fn moves(page: &mut String, result: &SimulationResult) {
     let Some(rollout) = &result.rollout else { return };
     page.push_str("<section id=\"moves\">\n<h2>Moves</h2>\n");
     if rollout.moves.is_empty() {
-        let _ = write!(page, "<p>No move was begun; the rollout ended as: {}.</p>\n</section>\n", escape(&rollout.outcome));
+        let _ = write!(
+            page,
+            "<p>No move was begun; the rollout ended as: {}.</p>\n</section>\n",
+            escape(&rollout.outcome)
+        );
         return;
     }
     let clock = Clock::of(&result.traffic);
     let head = [
-        "replica", "to", "began", "drain", "stop", "GPU free", "start and load", "warm-up", "soak", "whole", "cut", "result",
+        "replica",
+        "to",
+        "began",
+        "drain",
+        "stop",
+        "GPU free",
+        "start and load",
+        "warm-up",
+        "soak",
+        "whole",
+        "cut",
+        "result",
     ];
     let rows = rollout.moves.iter().take(ROWS).map(|m| {
         let mut row = vec![m.replica.clone(), m.target.clone(), clock.cell(m.started_s)];
         row.extend(stages(m));
-        let cut = if m.drain_timed_out { format!("{} (drain timed out)", count(m.cut)) } else { count(m.cut) };
+        let cut =
+            if m.drain_timed_out { format!("{} (drain timed out)", count(m.cut)) } else { count(m.cut) };
         row.extend([cut, m.result.clone()]);
         row
     });
     let caption = format!("How long each stage took. Began is {}.", clock.cell_unit());
     table(page, &caption, &head, rows);
     if rollout.moves.len() > ROWS {
-        let _ = write!(page, "<p>The first {ROWS} of {} moves; all are in result.json.</p>\n", rollout.moves.len());
+        let _ = writeln!(
+            page,
+            "<p>The first {ROWS} of {} moves; all are in result.json.</p>",
+            rollout.moves.len()
+        );
     }
     page.push_str("</section>\n");
 }

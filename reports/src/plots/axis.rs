@@ -54,10 +54,7 @@ impl Axis {
     fn linear_ticks(&self, most: usize) -> Vec<f64> {
         let step = round_step((self.until - self.from) / most.max(1) as f64);
         let first = (self.from / step - 1e-9).ceil();
-        (0..=most)
-            .map(|i| (first + i as f64) * step)
-            .take_while(|v| *v <= self.until + step * 1e-6)
-            .collect()
+        (0..=most).map(|i| (first + i as f64) * step).take_while(|v| *v <= self.until + step * 1e-6).collect()
     }
 
     fn log_ticks(&self, most: usize) -> Vec<f64> {
@@ -180,7 +177,8 @@ impl Panel {
         let x = self.x.at(from);
         // Never thinner than can be seen: minutes within a week still show.
         let wide = (self.x.at(until) - x).max(1.5);
-        sheet.rect(x, self.top, wide, self.bottom - self.top, Ink::Shade, 1.0);
+        let (ink, alpha) = if wide < 6.0 { (Ink::Orange, 0.5) } else { (Ink::Shade, 1.0) };
+        sheet.rect(x, self.top, wide, self.bottom - self.top, ink, alpha);
         if label.is_empty() {
             return;
         }
@@ -211,6 +209,12 @@ pub(crate) fn ceiling(values: impl Iterator<Item = f64>, least: f64) -> f64 {
     values.filter(|v| v.is_finite()).fold(least, f64::max)
 }
 
+/// When, and what was measured then, if anything was.
+pub(crate) type Sample = (f64, Option<f64>);
+
+/// Samples in the order of time.
+pub(crate) type Samples = Vec<Sample>;
+
 /// What stands for a bucket of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keep {
@@ -221,7 +225,7 @@ pub(crate) enum Keep {
 }
 
 /// Samples thinned to what the width can show, gaps kept.
-pub(crate) fn thin(points: Vec<(f64, Option<f64>)>, most: usize, keep: Keep) -> Vec<(f64, Option<f64>)> {
+pub(crate) fn thin(points: Samples, most: usize, keep: Keep) -> Samples {
     let bucket = points.len().div_ceil(most.max(1)).max(1);
     if bucket == 1 {
         return points;
@@ -232,8 +236,9 @@ pub(crate) fn thin(points: Vec<(f64, Option<f64>)>, most: usize, keep: Keep) -> 
             let values = || chunk.iter().filter_map(|(_, v)| *v).filter(|v| v.is_finite());
             let value = match keep {
                 Keep::Peak => values().reduce(f64::max),
-                Keep::Mean => (values().next().is_some())
-                    .then(|| values().sum::<f64>() / values().count() as f64),
+                Keep::Mean => {
+                    (values().next().is_some()).then(|| values().sum::<f64>() / values().count() as f64)
+                }
             };
             (chunk[chunk.len() - 1].0, value)
         })
@@ -241,7 +246,7 @@ pub(crate) fn thin(points: Vec<(f64, Option<f64>)>, most: usize, keep: Keep) -> 
 }
 
 /// The runs between gaps.
-pub(crate) fn runs(points: &[(f64, Option<f64>)]) -> Vec<Vec<(f64, f64)>> {
+pub(crate) fn runs(points: &[Sample]) -> Vec<Vec<(f64, f64)>> {
     points
         .split(|(at, v)| !at.is_finite() || v.is_none_or(|v| !v.is_finite()))
         .filter(|run| !run.is_empty())

@@ -47,7 +47,9 @@ pub fn distribution(result: &SimulationResult, style: Style) -> String {
     }
     let during = result.distributions.iter().filter(|d| part(&d.phase) == Part::During).count();
     let mut entries = Vec::new();
-    for (which, name) in [(Part::Before, "before"), (Part::During, "during the moves"), (Part::After, "after")] {
+    for (which, name) in
+        [(Part::Before, "before"), (Part::During, "during the moves"), (Part::After, "after")]
+    {
         if result.distributions.iter().any(|d| part(&d.phase) == which) {
             entries.push((Swatch::Line(pen(which)), name));
         }
@@ -99,7 +101,12 @@ fn panel(sheet: &mut Sheet, result: &SimulationResult, kind: &Kind, (left, right
     let high = curves.iter().filter_map(|(_, c)| c.last()).map(|p| p.0).fold(0.0, f64::max);
     let bound = kind.bound_s.filter(|b| b.is_finite() && *b > 0.0);
     let panel = Panel {
-        x: Axis::log(low.min(bound.unwrap_or(low)) / 1.1, high.max(bound.unwrap_or(high)) * 1.15, left, right),
+        x: Axis::log(
+            low.min(bound.unwrap_or(low)) / 1.1,
+            high.max(bound.unwrap_or(high)) * 1.15,
+            left,
+            right,
+        ),
         y: Axis::log(FLOOR, 1.0, bottom, top),
         left,
         right,
@@ -113,7 +120,13 @@ fn panel(sheet: &mut Sheet, result: &SimulationResult, kind: &Kind, (left, right
         sheet.text((left - 6.0, y + 4.0), name, Face::Small, Ink::Muted, Anchor::End);
     }
     if curves.is_empty() {
-        sheet.text((f64::midpoint(left, right), f64::midpoint(top, bottom)), "no data", Face::Body, Ink::Muted, Anchor::Middle);
+        sheet.text(
+            (f64::midpoint(left, right), f64::midpoint(top, bottom)),
+            "no data",
+            Face::Body,
+            Ink::Muted,
+            Anchor::Middle,
+        );
     } else {
         panel.value_axis(sheet, kind.heading, time);
     }
@@ -123,8 +136,7 @@ fn panel(sheet: &mut Sheet, result: &SimulationResult, kind: &Kind, (left, right
     if let Some(bound) = bound {
         let x = panel.x.at(bound);
         sheet.line(vec![(x, top), (x, bottom)], Pen::new(Ink::Red, 1.6).dashed());
-        let (at, anchor) =
-            if x + 70.0 < right { (x + 5.0, Anchor::Start) } else { (x - 5.0, Anchor::End) };
+        let (at, anchor) = if x + 70.0 < right { (x + 5.0, Anchor::Start) } else { (x - 5.0, Anchor::End) };
         sheet.label((at, bottom - 8.0), &format!("SLO {}", said(bound)), Ink::Text, anchor);
     }
     sheet.cursor = bottom + 34.0;

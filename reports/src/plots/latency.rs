@@ -42,7 +42,9 @@ pub fn latency(result: &SimulationResult, style: Style) -> String {
             bound_s: result.slo.tpot_s,
         },
     ];
-    let any = kinds.iter().any(|k| (k.p50)(&result.series).iter().chain((k.p99)(&result.series)).any(Option::is_some));
+    let any = kinds
+        .iter()
+        .any(|k| (k.p50)(&result.series).iter().chain((k.p99)(&result.series)).any(Option::is_some));
     if !any || result.series.at_s.is_empty() {
         return sheet.no_data("no request completed in this result");
     }
@@ -72,7 +74,8 @@ fn panel(
 ) {
     let columns = sheet.style.form.columns();
     let lines = |of: &SimulationResult| {
-        [kind.p99, kind.p50].map(|q| thin(samples(&of.series.at_s, q(&of.series), view, |v| v), columns, Keep::Peak))
+        [kind.p99, kind.p50]
+            .map(|q| thin(samples(&of.series.at_s, q(&of.series), view, |v| v), columns, Keep::Peak))
     };
     let own = lines(result);
     let other = baseline.map(lines);

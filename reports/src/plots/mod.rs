@@ -110,7 +110,7 @@ fn samples<'a, T: Copy>(
     values: &'a [T],
     view: View,
     value: impl Fn(T) -> Option<f64> + 'a,
-) -> Vec<(f64, Option<f64>)> {
+) -> axis::Samples {
     at_s.iter()
         .zip(values)
         .filter(|(at, _)| view.holds(**at))

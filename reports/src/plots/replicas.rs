@@ -2,7 +2,7 @@
 
 use slackwater_sim::{RolloutResult, SimulationResult};
 
-use super::axis::{Axis, Keep, Panel, ceiling, plain, runs, thin};
+use super::axis::{Axis, Keep, Panel, Sample, Samples, ceiling, plain, runs, thin};
 use super::sheet::{Anchor, Face, Pen, Sheet, Swatch};
 use super::theme::{Ink, Style};
 use super::{View, gantt, samples};
@@ -32,7 +32,7 @@ pub fn replicas(result: &SimulationResult, style: Style) -> String {
     if !sampled {
         return sheet.no_data("no samples over time in this result");
     }
-    let left = if sheet.narrow() { 62.0 } else { 84.0 };
+    let left = if sheet.narrow() { 74.0 } else { 90.0 };
     let right = sheet.width() - 14.0;
     let frame = Frame { view, x: Axis::linear(view.from, view.until, left, right), left, right };
     if names.len() <= SMALL_MULTIPLES {
@@ -83,7 +83,7 @@ fn small_multiples(sheet: &mut Sheet, result: &SimulationResult, names: &[String
     sheet.cursor += 12.0;
     let series = &result.series;
     let columns = sheet.style.form.columns();
-    let stacked: Vec<[Vec<(f64, Option<f64>)>; 2]> = (0..names.len())
+    let stacked: Vec<[Samples; 2]> = (0..names.len())
         .map(|i| {
             let running = samples(&series.at_s, &series.running[i], frame.view, |n| Some(f64::from(n)));
             let waiting = series.waiting.get(i).map_or(&[][..], Vec::as_slice);
@@ -144,7 +144,7 @@ fn under(run: &[(f64, f64)], panel: &Panel) -> Vec<(f64, f64)> {
 /// One row a replica (or a few), darker where more requests are.
 fn strip(sheet: &mut Sheet, result: &SimulationResult, names: &[String], frame: &Frame) {
     let together = names.len().div_ceil(STRIP_ROWS);
-    let rows: Vec<Vec<(f64, Option<f64>)>> = (0..names.len())
+    let rows: Vec<Samples> = (0..names.len())
         .step_by(together)
         .map(|first| strip_row(result, first..(first + together).min(names.len()), frame.view))
         .collect();
@@ -171,7 +171,7 @@ fn strip(sheet: &mut Sheet, result: &SimulationResult, names: &[String], frame: 
 }
 
 /// Running and waiting of the busiest of these replicas.
-fn strip_row(result: &SimulationResult, of: std::ops::Range<usize>, view: View) -> Vec<(f64, Option<f64>)> {
+fn strip_row(result: &SimulationResult, of: std::ops::Range<usize>, view: View) -> Samples {
     let series = &result.series;
     let load = |replica: usize, at: usize| {
         let one = |lists: &[Vec<u32>]| lists.get(replica).and_then(|l| l.get(at)).copied().unwrap_or(0);
@@ -185,13 +185,7 @@ fn strip_row(result: &SimulationResult, of: std::ops::Range<usize>, view: View) 
 }
 
 /// Cells of equal shade are drawn as one.
-fn strip_cells(
-    sheet: &mut Sheet,
-    row: &[(f64, Option<f64>)],
-    most: f64,
-    frame: &Frame,
-    (y, height): (f64, f64),
-) {
+fn strip_cells(sheet: &mut Sheet, row: &[Sample], most: f64, frame: &Frame, (y, height): (f64, f64)) {
     let shade = |v: Option<f64>| (v.unwrap_or(0.0) / most * SHADES).ceil();
     let mut start = frame.left;
     for (i, (at, value)) in row.iter().enumerate() {
@@ -208,7 +202,11 @@ fn strip_cells(
 fn moves(sheet: &mut Sheet, result: &SimulationResult, rollout: &RolloutResult, frame: &Frame) {
     let rows = gantt::rows(rollout, &result.fleet);
     sheet.cursor += 4.0;
-    let heading = format!("moves: {} of {} replicas", count(rows.len() as u64), count(result.fleet.replicas.len() as u64));
+    let heading = format!(
+        "moves: {} of {} replicas",
+        count(rows.len() as u64),
+        count(result.fleet.replicas.len() as u64)
+    );
     sheet.cursor += 16.0;
     sheet.text((sheet.left(), sheet.cursor), &heading, Face::Body, Ink::Text, Anchor::Start);
     sheet.legend(&gantt::legend());

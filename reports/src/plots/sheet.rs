@@ -189,7 +189,10 @@ impl Sheet {
     /// Text; `at.1` is its baseline.
     pub(crate) fn text(&mut self, at: (f64, f64), text: &str, face: Face, ink: Ink, anchor: Anchor) {
         if !text.is_empty() {
-            self.marks.push(Mark::Text { at, text: text.to_owned(), face, ink, anchor });
+            // XML has no place for control characters, escaped or not.
+            let odd = |c: char| c.is_control() || matches!(c, '\u{FFFE}' | '\u{FFFF}');
+            let text = text.replace(odd, "\u{FFFD}");
+            self.marks.push(Mark::Text { at, text, face, ink, anchor });
         }
     }
 
@@ -284,11 +287,10 @@ impl Sheet {
                     };
                     let ink = color(*ink, 1.0);
                     let weight = if *face == Face::Title { FontStyle::Bold } else { FontStyle::Normal };
-                    let style = TextStyle::from(
-                        ("sans-serif", face.size() * FONT_BOX * FINE, weight).into_font(),
-                    )
-                    .color(&ink)
-                    .pos(Pos::new(h, VPos::Top));
+                    let style =
+                        TextStyle::from(("sans-serif", face.size() * FONT_BOX * FINE, weight).into_font())
+                            .color(&ink)
+                            .pos(Pos::new(h, VPos::Top));
                     // The backend hangs text from its top, 0.76 em above the baseline.
                     let top = (at.0, at.1 - 0.76 * face.size());
                     area.draw(&Text::new(text.as_str(), point(top), style))?;
@@ -322,7 +324,8 @@ pub(crate) fn text_width(text: &str, face: Face) -> f64 {
     let ems: f64 = text
         .chars()
         .map(|c| match c {
-            'i' | 'j' | 'l' | 't' | 'f' | 'I' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' | ' ' | '(' | ')' => 0.32,
+            'i' | 'j' | 'l' | 't' | 'f' | 'I' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' | ' ' | '('
+            | ')' => 0.32,
             'm' | 'w' | 'M' | 'W' | '%' | '@' => 0.88,
             'A'..='Z' => 0.68,
             _ => 0.58,

@@ -20,9 +20,8 @@ pub fn traffic(result: &SimulationResult, style: Style) -> String {
     let view = View::whole(result);
     let arrivals = samples(&series.at_s, &series.arrivals_per_s, view, Some);
     let peak = ceiling(arrivals.iter().filter_map(|(_, v)| *v), 0.0);
-    let (lines, beyond): (Vec<_>, Vec<_>) = capacities(result)
-        .into_iter()
-        .partition(|c| peak <= 0.0 || c.rate_per_s <= peak * OFF_THE_CHART);
+    let (lines, beyond): (Vec<_>, Vec<_>) =
+        capacities(result).into_iter().partition(|c| peak <= 0.0 || c.rate_per_s <= peak * OFF_THE_CHART);
 
     let mut sheet = Sheet::new(style, "Traffic against capacity", &description(result, &beyond));
     if arrivals.is_empty() {
@@ -37,8 +36,14 @@ pub fn traffic(result: &SimulationResult, style: Style) -> String {
     let (left, right) = (44.0, sheet.width() - 14.0);
     let x = Axis::linear(view.from, view.until, left, right);
     let most = ceiling(lines.iter().map(|c| c.rate_per_s), peak);
-    let panel =
-        Panel { x, y: Axis::linear(0.0, if most > 0.0 { most * 1.12 } else { 1.0 }, bottom, top), left, right, top, bottom };
+    let panel = Panel {
+        x,
+        y: Axis::linear(0.0, if most > 0.0 { most * 1.12 } else { 1.0 }, bottom, top),
+        left,
+        right,
+        top,
+        bottom,
+    };
     let rollout = result.rollout.as_ref().and_then(period);
     if let Some((from, until)) = rollout {
         panel.band(&mut sheet, from, until, "rollout");
@@ -125,7 +130,12 @@ fn capacity_lines(sheet: &mut Sheet, panel: &Panel, lines: &[CapacityPoint]) {
         let text = format!("{}: {}/s", counted(u64::from(c.replicas), "replica"), figure(c.rate_per_s));
         // Above its line, unless the line above is so near that the name would sit on it.
         let above = y - 5.0 - 10.0 > last + 3.0;
-        sheet.label((panel.right - 2.0, if above { y - 5.0 } else { y + 14.0 }), &text, Ink::Text, Anchor::End);
+        sheet.label(
+            (panel.right - 2.0, if above { y - 5.0 } else { y + 14.0 }),
+            &text,
+            Ink::Text,
+            Anchor::End,
+        );
         last = if above { y } else { y + 14.0 };
     }
 }

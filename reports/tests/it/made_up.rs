@@ -1,22 +1,23 @@
 //! A believable result without the simulator: a crude fleet (processor sharing, least connections) over an hour, so that renderers can be
 //! tested and looked at on data of the right shape. Nothing here is a claim about any engine.
 
-use slackwater_sim::*;
+// Counts and times here are made up within bounds that every cast holds.
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
-// The time type is the policy's; it is only reached through the result here.
+use slackwater_sim::*;
 
 /// What to make up.
 #[derive(Clone)]
-pub struct Wish {
-    pub replicas: usize,
-    pub span_s: f64,
-    pub rate_per_s: f64,
-    pub drain_timeout_s: f64,
+pub(crate) struct Wish {
+    pub(crate) replicas: usize,
+    pub(crate) span_s: f64,
+    pub(crate) rate_per_s: f64,
+    pub(crate) drain_timeout_s: f64,
     /// `None`: no rollout.
-    pub start_s: Option<f64>,
-    pub epoch_s: Option<u64>,
+    pub(crate) start_s: Option<f64>,
+    pub(crate) epoch_s: Option<u64>,
     /// Mean output tokens.
-    pub output: f64,
+    pub(crate) output: f64,
 }
 
 impl Default for Wish {
@@ -69,7 +70,7 @@ struct Done {
 
 const SLOTS: usize = 32;
 
-pub fn result(wish: &Wish) -> SimulationResult {
+pub(crate) fn result(wish: &Wish) -> SimulationResult {
     let mut made = one(wish);
     if wish.start_s.is_some() {
         made.baseline = Some(Box::new(one(&Wish { start_s: None, ..wish.clone() })));
@@ -84,7 +85,12 @@ fn one(wish: &Wish) -> SimulationResult {
     let n = wish.replicas;
     let names: Vec<String> = (0..n).map(|i| format!("gpu-{i}")).collect();
     let interval = (wish.span_s / 360.0).max(1.0);
-    let mut series = Series { interval_s: interval, running: vec![vec![]; n], waiting: vec![vec![]; n], ..Series::default() };
+    let mut series = Series {
+        interval_s: interval,
+        running: vec![vec![]; n],
+        waiting: vec![vec![]; n],
+        ..Series::default()
+    };
     let mut running: Vec<Vec<Job>> = vec![vec![]; n];
     let mut waiting: Vec<Vec<Job>> = vec![vec![]; n];
     let mut serving = vec![true; n];
@@ -189,7 +195,8 @@ fn one(wish: &Wish) -> SimulationResult {
             lower += tick;
         }
         if t - sampled >= interval - 1e-6 {
-            let within = |list: &[f64]| list.iter().rev().take_while(|a| **a > sampled).count() as f64 / interval;
+            let within =
+                |list: &[f64]| list.iter().rev().take_while(|a| **a > sampled).count() as f64 / interval;
             let finished: Vec<&Done> = done.iter().rev().take_while(|d| d.at > sampled).collect();
             let pick = |of: fn(&Done) -> f64, q: f64| quantile(finished.iter().map(|d| of(d)).collect(), q);
             series.at_s.push(t);
@@ -228,7 +235,8 @@ fn assemble(
 ) -> SimulationResult {
     let slo = SloFacts { ttft_s: 1.0, tpot_s: 0.05, e2e_s: Some(60.0), share: 0.99 };
     let ledger = |from: f64, until: f64| {
-        let count = |list: &mut dyn Iterator<Item = f64>| list.filter(|a| *a >= from && *a < until).count() as u64;
+        let count =
+            |list: &mut dyn Iterator<Item = f64>| list.filter(|a| *a >= from && *a < until).count() as u64;
         RequestLedger {
             arrived: count(&mut arrivals.iter().copied()),
             completed: count(&mut done.iter().map(|d| d.arrived)),
@@ -274,8 +282,9 @@ fn assemble(
         .iter()
         .map(|(name, from, until)| {
             let requests = ledger(*from, *until);
-            let inside: Vec<usize> =
-                (0..series.at_s.len()).filter(|i| series.at_s[*i] > *from && series.at_s[*i] <= *until).collect();
+            let inside: Vec<usize> = (0..series.at_s.len())
+                .filter(|i| series.at_s[*i] > *from && series.at_s[*i] <= *until)
+                .collect();
             let load = |lists: &[Vec<u32>], at: usize| lists.iter().map(|l| u64::from(l[at])).sum::<u64>();
             PhaseResult {
                 name: name.clone(),
@@ -344,8 +353,14 @@ fn assemble(
         scenario: "four-gpu-chat".into(),
         seed: 7,
         inputs: [
-            ("scenario".to_owned(), "9f2b6c0a41d7e85f3b1c2d4e5f60718293a4b5c6d7e8f90123456789abcdef01".to_owned()),
-            ("traffic".to_owned(), "0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7c8d9eafb".to_owned()),
+            (
+                "scenario".to_owned(),
+                "9f2b6c0a41d7e85f3b1c2d4e5f60718293a4b5c6d7e8f90123456789abcdef01".to_owned(),
+            ),
+            (
+                "traffic".to_owned(),
+                "0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7c8d9eafb".to_owned(),
+            ),
         ]
         .into(),
         traffic: TrafficFacts {
@@ -362,8 +377,14 @@ fn assemble(
         fleet: FleetFacts {
             replicas: names,
             tensor_parallel: 1,
-            from: ("chat-2026-10".into(), "preset a100-80g-llama-3.1-8b (linear step time, published figures)".into()),
-            to: ("chat-2026-11".into(), "preset a100-80g-llama-3.1-8b (linear step time, published figures)".into()),
+            from: (
+                "chat-2026-10".into(),
+                "preset a100-80g-llama-3.1-8b (linear step time, published figures)".into(),
+            ),
+            to: (
+                "chat-2026-11".into(),
+                "preset a100-80g-llama-3.1-8b (linear step time, published figures)".into(),
+            ),
             router: "least connections".into(),
         },
         ttft_s: summary(|d| d.ttft, 0.0, f64::INFINITY),
@@ -404,7 +425,12 @@ fn assemble(
             .filter(|k| *k as usize <= wish.replicas)
             .map(|k| {
                 let k = k.max((wish.replicas as u32).saturating_sub(4 - k));
-                CapacityPoint { replicas: k, rate_per_s: 2.05 * f64::from(k), low: 2.0 * f64::from(k), high: 2.1 * f64::from(k) }
+                CapacityPoint {
+                    replicas: k,
+                    rate_per_s: 2.05 * f64::from(k),
+                    low: 2.0 * f64::from(k),
+                    high: 2.1 * f64::from(k),
+                }
             })
             .collect(),
         warnings: vec!["engine profile is a preset, not measured on this machine".into()],

@@ -1,0 +1,119 @@
+//! Numbers shown are the numbers in the data, in eighty columns.
+
+use slackwater_reports::format::{count, duration, figure, percent, seconds_cell};
+use slackwater_reports::{ReportContext, csv, html, phase_table};
+use slackwater_sim::SimulationResult;
+
+use crate::made_up::{self, Wish};
+use crate::{FOUR, parse_page, short};
+
+fn widest(text: &str) -> usize {
+    text.lines().map(|l| l.chars().count()).max().unwrap_or(0)
+}
+
+#[test]
+fn the_terminal_table_fits_eighty_columns_whatever_is_in_it() {
+    let mut result = short();
+    assert!(widest(&phase_table(&result)) <= 80, "{}", phase_table(&result));
+    for phase in &mut result.phases {
+        phase.name = format!("a-very-long-replica-name-in-rack-17-{}", phase.name);
+        phase.until_s = phase.from_s + 1e7;
+        phase.serving_min = 12_345;
+        phase.rate_per_s = 1_234_567.8;
+        phase.in_flight_mean = 987_654.3;
+        phase.queue_max = u64::MAX;
+        phase.requests.cut = 99_999;
+        phase.requests.retried = 9_999_999;
+        phase.requests.timed_out = u64::MAX;
+        phase.ttft_s.p99 = Some(123_456.0);
+        phase.tpot_s.p99 = Some(1_234.0);
+        phase.e2e_s.p99 = Some(999_999.0);
+    }
+    result.rollout.as_mut().expect("a rollout").outcome = "held: ".to_owned() + &"because ".repeat(40);
+    let table = phase_table(&result);
+    assert!(widest(&table) <= 80, "{table}");
+    assert!(!table.contains('\u{1b}'), "readable without colour");
+}
+
+#[test]
+fn a_hundred_replicas_show_the_worst_and_say_so() {
+    let result = made_up::result(&Wish {
+        replicas: 30,
+        rate_per_s: 38.0,
+        span_s: 5_400.0,
+        start_s: Some(300.0),
+        ..Wish::default()
+    });
+    let table = phase_table(&result);
+    assert!(table.lines().count() < 45 && widest(&table) <= 80, "{table}");
+    assert!(table.contains("are left out; all are in phases.csv"));
+    assert!(table.contains("before"));
+}
+
+#[test]
+fn the_terminal_table_holds_the_numbers_of_the_data() {
+    let table = phase_table(&FOUR);
+    let lines: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
+    for phase in &FOUR.phases {
+        let rows: Vec<_> = lines.iter().filter(|l| l.first() == Some(&phase.name.as_str())).collect();
+        assert_eq!(rows.len(), 2, "{}: {table}", phase.name);
+        assert_eq!(rows[0][2], phase.serving_min.to_string());
+        assert_eq!(rows[0][3], figure(phase.rate_per_s));
+        assert_eq!(rows[0][6], percent(phase.attainment));
+        assert_eq!(rows[1][1], seconds_cell(phase.ttft_s.p50));
+        assert_eq!(rows[1][3], seconds_cell(phase.ttft_s.p99));
+        assert_eq!(rows[1][9], seconds_cell(phase.e2e_s.p99));
+    }
+}
+
+#[test]
+fn the_page_holds_the_numbers_of_the_data() {
+    let page = html::report(&FOUR, &ReportContext::default());
+    let document = parse_page(&page);
+    let rows: Vec<Vec<String>> = document
+        .descendants()
+        .filter(|n| n.has_tag_name("tr"))
+        .map(|row| row.children().filter_map(|c| c.text()).map(str::to_owned).collect())
+        .collect();
+    for phase in &FOUR.phases {
+        let row = rows.iter().find(|r| r.first() == Some(&phase.name)).expect("a row");
+        assert_eq!(row[2], duration(phase.until_s - phase.from_s));
+        assert_eq!(row[7], percent(phase.attainment));
+        assert_eq!(row[8], count(phase.missed));
+    }
+    for m in &FOUR.rollout.as_ref().expect("a rollout").moves {
+        let drain = m.drained_s.expect("drained") - m.taken_out_s.expect("out");
+        let row = rows.iter().find(|r| r[0] == m.replica && r[1] == m.target).expect("a row");
+        assert_eq!(row[3], duration(drain));
+    }
+}
+
+#[test]
+fn the_page_asks_nothing_of_the_network() {
+    let page = html::report(&FOUR, &ReportContext { command_line: "slackwater simulate x.toml".into() });
+    for word in ["<script", " src=", " href=", "url(", "@import"] {
+        assert!(!page.contains(word), "{word}");
+    }
+    assert!(page.contains("slackwater simulate x.toml"));
+    assert!(page.contains("prefers-color-scheme:dark") && page.contains("@media print"));
+    assert!(page.len() < 600_000, "{} bytes", page.len());
+}
+
+#[test]
+fn csv_has_a_row_a_phase_and_a_row_a_sample_and_the_same_numbers() {
+    let result: &SimulationResult = &FOUR;
+    let text = csv::phases(result).expect("phases");
+    let mut rows = ::csv::Reader::from_reader(text.as_bytes());
+    let head = rows.headers().expect("a head").clone();
+    let column = |name: &str| head.iter().position(|h| h == name).expect("a column");
+    let rows: Vec<_> = rows.records().map(|r| r.expect("a row")).collect();
+    assert_eq!(rows.len(), result.phases.len());
+    for (row, phase) in rows.iter().zip(&result.phases) {
+        assert_eq!(row[0], phase.name);
+        assert_eq!(row[column("arrived")], phase.requests.arrived.to_string());
+        assert_eq!(row[column("ttft_p99_s")].parse::<f64>().ok(), phase.ttft_s.p99);
+    }
+    let text = csv::series(result).expect("series");
+    assert_eq!(text.lines().count(), result.series.at_s.len() + 1);
+    assert!(text.starts_with("at_s,") && text.lines().next().is_some_and(|h| h.ends_with("waiting gpu-3")));
+}
