@@ -11,6 +11,7 @@ mod forks;
 mod kit;
 mod ledgers;
 mod markov;
+mod regressions;
 mod rollouts;
 mod routers;
 mod verdicts;
