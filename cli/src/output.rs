@@ -25,7 +25,9 @@ pub(crate) fn say(text: &str) {
 
 fn quiet_when_closed(written: io::Result<()>) -> anyhow::Result<()> {
     match written {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to standard output"),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
         _ => Ok(()),
     }
 }

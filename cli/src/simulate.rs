@@ -9,9 +9,9 @@ use anyhow::Context;
 use sha2::{Digest, Sha256};
 use slackwater_engine::{PS_PER_S, Ps};
 use slackwater_policy::{Plan, Record};
+use slackwater_scenarios::Scenario;
 use slackwater_scenarios::rollout::StartTime;
 use slackwater_scenarios::traffic::{Arrival, Traffic};
-use slackwater_scenarios::Scenario;
 use slackwater_sim::{
     RequestRow, RunInfo, RunOptions, Setup, SimulationResult, World, plan_for, start_offset_ps,
 };
@@ -30,6 +30,9 @@ const CAPACITY_SAMPLE: usize = 20_000;
 const PLAN_HEAD: &str = "\
 # The rollout that was simulated. No window was searched for: this plan says how, not when it is safe.
 ";
+
+/// The text is for any terminal.
+const COLUMNS: usize = 80;
 
 /// Everything one simulation left behind.
 pub(crate) struct Simulated {
@@ -52,12 +55,30 @@ pub(crate) fn simulate(arguments: &Simulate) -> anyhow::Result<()> {
     if arguments.json {
         output::json(result)
     } else {
+        let verdict = slackwater_reports::verdict_sentence(result);
         output::line(&format!(
-            "{}\n{}",
+            "{}\n{}\n\n{}",
             slackwater_reports::phase_table(result),
-            slackwater_reports::verdict_sentence(result)
+            textwrap::fill(&verdict, COLUMNS),
+            textwrap::fill(&provenance(result), COLUMNS)
         ))
     }
+}
+
+/// What makes the run repeatable, in one line.
+fn provenance(result: &SimulationResult) -> String {
+    let short = |hash: &str| hash.chars().take(12).collect::<String>();
+    let inputs: Vec<String> =
+        result.inputs.iter().map(|(name, hash)| format!("{name} sha256 {}", short(hash))).collect();
+    format!(
+        "seed {}, slackwater {}, {}, result {}; {} engine steps in {:.3} s",
+        result.seed,
+        result.slackwater,
+        inputs.join(", "),
+        short(&result.hash),
+        result.steps,
+        result.wall_s
+    )
 }
 
 /// The scenario with what the command line changes.
@@ -222,7 +243,8 @@ fn requests_csv(rows: &[RequestRow]) -> anyhow::Result<String> {
 
 /// Writes the folder of `--out`.
 fn write(folder: &Path, scenario: &Scenario, simulated: &Simulated) -> anyhow::Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let file = |name: &str, content: String| {
         let path = folder.join(name);
         std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
@@ -241,7 +263,8 @@ fn write(folder: &Path, scenario: &Scenario, simulated: &Simulated) -> anyhow::R
     if !simulated.rows.is_empty() {
         file("requests.csv", requests_csv(&simulated.rows)?)?;
     }
-    let context = slackwater_reports::ReportContext { command_line: std::env::args().collect::<Vec<_>>().join(" ") };
+    let context =
+        slackwater_reports::ReportContext { command_line: std::env::args().collect::<Vec<_>>().join(" ") };
     slackwater_reports::write_report(folder, &simulated.result, &context)?;
     output::say(&format!("report: {}", folder.join("report.html").display()));
     Ok(())

@@ -17,6 +17,11 @@ pub(crate) const TICK_PS: Ps = 10 * PS_PER_S;
 /// Rows of the series at which neighbours are merged and the interval doubles.
 const SAMPLES_MAX: usize = 720;
 
+/// Units of the samples' histograms: as coarse as a plot allows, because their percentiles are taken at every tick, and
+/// that costs as much as there are bins below them.
+const SAMPLE_TTFT_PS: Ps = PS_PER_S / 10_000;
+const SAMPLE_TPOT_PS: Ps = PS_PER_S / 100_000;
+
 /// The three latencies of one completed logical request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Latencies {
@@ -136,8 +141,8 @@ pub(crate) struct Sample {
     pub(crate) serving: u32,
     /// (running, waiting) by replica.
     pub(crate) gauges: Vec<(u32, u32)>,
-    /// TTFT p50, p99, TPOT p50, p99, nanoseconds.
-    pub(crate) percentiles: [Option<u64>; 4],
+    /// TTFT p50, p99, TPOT p50, p99, picoseconds.
+    pub(crate) percentiles: [Option<Ps>; 4],
 }
 
 /// The series under way.
@@ -166,12 +171,14 @@ impl Samples {
     }
 
     fn close(&mut self, at: Ps, serving: usize, gauges: Vec<(u32, u32)>) {
-        let quantile = |histogram: &Histogram<u32>, q| (!histogram.is_empty()).then(|| histogram.value_at_quantile(q));
+        let quantile = |histogram: &Histogram<u32>, q, unit: Ps| {
+            (!histogram.is_empty()).then(|| histogram.value_at_quantile(q) * unit)
+        };
         self.open.percentiles = [
-            quantile(&self.ttft, 0.5),
-            quantile(&self.ttft, 0.99),
-            quantile(&self.tpot, 0.5),
-            quantile(&self.tpot, 0.99),
+            quantile(&self.ttft, 0.5, SAMPLE_TTFT_PS),
+            quantile(&self.ttft, 0.99, SAMPLE_TTFT_PS),
+            quantile(&self.tpot, 0.5, SAMPLE_TPOT_PS),
+            quantile(&self.tpot, 0.99, SAMPLE_TPOT_PS),
         ];
         self.open.at = at;
         self.open.serving = u32::try_from(serving).unwrap_or(u32::MAX);
@@ -390,9 +397,9 @@ impl Books {
         }
         if let Some(samples) = &mut self.samples {
             samples.open.completed += 1;
-            record(&mut samples.ttft, latencies.ttft / 1000);
+            record(&mut samples.ttft, latencies.ttft / SAMPLE_TTFT_PS);
             if let Some(tpot) = latencies.tpot {
-                record(&mut samples.tpot, tpot / 1000);
+                record(&mut samples.tpot, tpot / SAMPLE_TPOT_PS);
             }
         }
         if self.rows.is_some() {
@@ -448,7 +455,14 @@ impl Books {
         self.miss(request);
     }
 
-    fn row(&mut self, request: &Request, outcome: Outcome, met_slo: bool, latencies: Option<&Latencies>, end: Ps) {
+    fn row(
+        &mut self,
+        request: &Request,
+        outcome: Outcome,
+        met_slo: bool,
+        latencies: Option<&Latencies>,
+        end: Ps,
+    ) {
         let Some(rows) = &mut self.rows else { return };
         rows.push(RequestRow {
             number: request.number,
@@ -491,8 +505,8 @@ impl Books {
         arrived as f64 / ((now - from) as f64 * seconds(TICK_PS))
     }
 
-    /// Percentiles of the interval under way, nanoseconds, for guards: TTFT p50, p99, TPOT p50, p99.
-    pub(crate) fn last_percentiles(&self) -> [Option<u64>; 4] {
+    /// Percentiles of the last sample, picoseconds, for guards: TTFT p50, p99, TPOT p50, p99.
+    pub(crate) fn last_percentiles(&self) -> [Option<Ps>; 4] {
         self.samples.as_ref().and_then(|samples| samples.rows.last()).map_or([None; 4], |row| row.percentiles)
     }
 }

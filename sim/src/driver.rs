@@ -5,8 +5,8 @@
 
 use slackwater_engine::Ps;
 use slackwater_policy::{
-    Command, Entry, Event, EventError, HoldReason, Note, Outcome, Phase, Plan, Record, Recorder, ReplicaId, Rollout,
-    Span, Time, VersionRef,
+    Command, Entry, Event, EventError, HoldReason, Note, Outcome, Phase, Plan, Record, Recorder, ReplicaId,
+    Rollout, Span, Time, VersionRef,
 };
 
 use crate::setup::SetupError;

@@ -2,12 +2,14 @@
 
 use slackwater_engine::Ps;
 use slackwater_policy::{
-    Approve, AtDeadline, CapacityRow, DrainSpec, ExpectedPhases, Figure, GateSpec, Guard, GuardAction, Limits,
-    OnFailure, Plan, ReplicaSpec, RolloutSpec, Slo, Span, StepLimits, StrategySpec, Then, Time, Window,
+    Approve, AtDeadline, CapacityRow, DrainSpec, ExpectedPhases, Figure, GateSpec, Guard, GuardAction,
+    Limits, OnFailure, Plan, ReplicaSpec, RolloutSpec, Slo, Span, StepLimits, StrategySpec, Then, Time,
+    Window,
 };
 use slackwater_scenarios::rollout::AtHardLimit;
 use slackwater_scenarios::{
-    Approval, AtDeadline as ScenarioDeadline, HumanDuration, OnFailure as ScenarioFailure, Scenario, StartTime,
+    Approval, AtDeadline as ScenarioDeadline, HumanDuration, OnFailure as ScenarioFailure, Scenario,
+    StartTime,
 };
 
 use crate::setup::SetupError;
@@ -27,8 +29,8 @@ pub fn start_offset_ps(start: StartTime, epoch_ns: Option<i64>) -> Result<Ps, Se
         StartTime::After(offset) => Ok(offset.as_picos()),
         StartTime::At(time) => {
             let epoch = epoch_ns.ok_or(SetupError::NoCalendar)?;
-            let nanos =
-                u64::try_from(i128::from(time.0) - i128::from(epoch)).map_err(|_| SetupError::StartsTooEarly)?;
+            let nanos = u64::try_from(i128::from(time.0) - i128::from(epoch))
+                .map_err(|_| SetupError::StartsTooEarly)?;
             Ok(nanos.saturating_mul(1000))
         }
     }
@@ -57,10 +59,8 @@ pub fn plan_for(
         replicas.iter().map(|replica| replica.name.clone()),
     );
     plan.seed = scenario.seed;
-    plan.replicas = replicas
-        .into_iter()
-        .map(|replica| ReplicaSpec { name: replica.name, gpus: replica.gpus })
-        .collect();
+    plan.replicas =
+        replicas.into_iter().map(|replica| ReplicaSpec { name: replica.name, gpus: replica.gpus }).collect();
     plan.strategy = StrategySpec::Rolling {
         max_unavailable: u16::try_from(asked.max_unavailable).unwrap_or(u16::MAX),
         order: asked.order.clone(),
@@ -185,11 +185,12 @@ fn expected_phases(scenario: &Scenario) -> ExpectedPhases {
         ScenarioDeadline::Extend(extend) => extend.to,
         ScenarioDeadline::Cut | ScenarioDeadline::Abort => asked.drain_timeout,
     };
-    let whole = [drain, from.stop.p95(), from.gpu_release.p95(), to.startup.p95(), to.warm_up.p95(), asked.soak]
-        .into_iter()
-        .map(span)
-        // Looks are not for free: poll intervals and replies add some seconds to each phase.
-        .fold(Span::from_secs(15), |sum, part| sum + part);
+    let whole =
+        [drain, from.stop.p95(), from.gpu_release.p95(), to.startup.p95(), to.warm_up.p95(), asked.soak]
+            .into_iter()
+            .map(span)
+            // Looks are not for free: poll intervals and replies add some seconds to each phase.
+            .fold(Span::from_secs(15), |sum, part| sum + part);
     ExpectedPhases {
         drain: None,
         stop: Some(span(from.stop.median())),

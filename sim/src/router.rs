@@ -35,7 +35,9 @@ impl Router {
     pub(crate) fn new(spec: &RouterSpec, replicas: u16) -> Self {
         // With a shared zone all workers see one set of counts, as if there were one worker.
         let workers = match spec.policy {
-            RouterPolicy::NginxLeastConn if !spec.zone => u16::try_from(spec.workers.max(1)).unwrap_or(u16::MAX),
+            RouterPolicy::NginxLeastConn if !spec.zone => {
+                u16::try_from(spec.workers.max(1)).unwrap_or(u16::MAX)
+            }
             _ => 1,
         };
         let nginx = spec.policy == RouterPolicy::NginxLeastConn;

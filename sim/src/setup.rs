@@ -2,11 +2,13 @@
 
 use slackwater_engine::step_time::ps_from_s;
 use slackwater_engine::{
-    ConfigError, LinearForm, MaxForm, Output, PS_PER_S, Ps, Replica, ReplicaConfig, Request, Room, Scheduling,
-    StepTimeForm, Stop,
+    ConfigError, LinearForm, MaxForm, Output, PS_PER_S, Ps, Replica, ReplicaConfig, Request, Room,
+    Scheduling, StepTimeForm, Stop,
 };
 use slackwater_policy::VersionRef;
-use slackwater_scenarios::engine_profile::{EngineProfile, KvReservation, Scheduling as ProfileScheduling, StepForm};
+use slackwater_scenarios::engine_profile::{
+    EngineProfile, KvReservation, Scheduling as ProfileScheduling, StepForm,
+};
 use slackwater_scenarios::version::Version;
 use slackwater_scenarios::{Keyed, Retries, Router, RouterPolicy, Scenario};
 
@@ -39,7 +41,9 @@ pub enum SetupError {
     )]
     NoCalendar,
     /// The start lies before the traffic.
-    #[error("the rollout would start before the traffic does; give a later time, or a duration after its start")]
+    #[error(
+        "the rollout would start before the traffic does; give a later time, or a duration after its start"
+    )]
     StartsTooEarly,
 }
 
@@ -159,8 +163,12 @@ impl VersionSetup {
     /// How long the smoke prompt takes on an idle replica.
     fn alone(&self) -> Result<Ps, ConfigError> {
         let mut replica = Replica::new(self.config.clone(), self.form)?;
-        let request =
-            Request { tag: 0, prompt: SMOKE_PROMPT_TOKENS, output: SMOKE_OUTPUT_TOKENS, stop: Stop::EndOfText };
+        let request = Request {
+            tag: 0,
+            prompt: SMOKE_PROMPT_TOKENS,
+            output: SMOKE_OUTPUT_TOKENS,
+            stop: Stop::EndOfText,
+        };
         let mut end = 0;
         let mut note = |output| {
             if let Output::Finished { at, .. } = output {
@@ -211,6 +219,8 @@ fn step_time(profile: &EngineProfile) -> StepTimeForm {
             .map(|microseconds| ps_from_s(microseconds / 1e6));
     match profile.form {
         StepForm::Max => StepTimeForm::Max(MaxForm { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps }),
-        StepForm::Linear => StepTimeForm::Linear(LinearForm { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps }),
+        StepForm::Linear => {
+            StepTimeForm::Linear(LinearForm { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps })
+        }
     }
 }

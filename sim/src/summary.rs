@@ -119,7 +119,11 @@ impl<T: Traffic> World<T> {
             all.e2e.add(&phase.latencies.e2e);
         }
         assert!(requests.balances(), "a ledger that does not balance is a bug: {requests:?}");
-        assert!(self.books.attempts.balances(), "a ledger that does not balance is a bug: {:?}", self.books.attempts);
+        assert!(
+            self.books.attempts.balances(),
+            "a ledger that does not balance is a bug: {:?}",
+            self.books.attempts
+        );
         (requests, all)
     }
 
@@ -155,9 +159,9 @@ impl<T: Traffic> World<T> {
         let attainment = share(arrived - missed, arrived);
         let (mut worst, mut worst_at) = (attainment, first);
         for (place, window) in judged.windows(WINDOW_TICKS.min(judged.len())).enumerate() {
-            let (arrived, missed) = window
-                .iter()
-                .fold((0_u64, 0_u64), |(a, m), bucket| (a + u64::from(bucket.arrived), m + u64::from(bucket.missed)));
+            let (arrived, missed) = window.iter().fold((0_u64, 0_u64), |(a, m), bucket| {
+                (a + u64::from(bucket.arrived), m + u64::from(bucket.missed))
+            });
             let met = share(arrived - missed, arrived);
             if met < worst {
                 (worst, worst_at) = (met, first + place);
@@ -198,7 +202,7 @@ impl<T: Traffic> World<T> {
                 series.running[replica].push(running);
                 series.waiting[replica].push(waiting);
             }
-            let [ttft_p50, ttft_p99, tpot_p50, tpot_p99] = row.percentiles.map(|value| value.map(nanoseconds_s));
+            let [ttft_p50, ttft_p99, tpot_p50, tpot_p99] = row.percentiles.map(|value| value.map(seconds));
             series.ttft_p50_s.push(ttft_p50);
             series.ttft_p99_s.push(ttft_p99);
             series.tpot_p50_s.push(tpot_p50);
@@ -296,7 +300,8 @@ impl<T: Traffic> World<T> {
             word(value);
         }
         for phase in &self.books.phases {
-            let RequestLedger { arrived, completed, cut, timed_out, rejected, unfinished, retried } = phase.requests;
+            let RequestLedger { arrived, completed, cut, timed_out, rejected, unfinished, retried } =
+                phase.requests;
             for value in [
                 phase.from,
                 phase.until,
@@ -345,7 +350,9 @@ fn router_name(scenario: &slackwater_scenarios::Scenario) -> String {
     match scenario.router.policy {
         RouterPolicy::RoundRobin => "round robin".to_owned(),
         RouterPolicy::LeastConnections => "least connections".to_owned(),
-        RouterPolicy::NginxLeastConn if scenario.router.zone => "nginx least_conn with a shared zone".to_owned(),
+        RouterPolicy::NginxLeastConn if scenario.router.zone => {
+            "nginx least_conn with a shared zone".to_owned()
+        }
         RouterPolicy::NginxLeastConn => {
             format!("nginx least_conn, {} workers, no shared zone", scenario.router.workers)
         }
@@ -394,7 +401,8 @@ fn summary(distribution: &Distribution) -> LatencySummary {
 fn phase_result(phase: &Phase) -> PhaseResult {
     let span_s = seconds(phase.until - phase.from);
     #[allow(clippy::cast_precision_loss)] // figures for people
-    let in_flight_mean = if span_s > 0.0 { phase.in_flight_ps as f64 / PS_PER_S as f64 / span_s } else { 0.0 };
+    let in_flight_mean =
+        if span_s > 0.0 { phase.in_flight_ps as f64 / PS_PER_S as f64 / span_s } else { 0.0 };
     PhaseResult {
         name: phase.name.clone(),
         from_s: seconds(phase.from),

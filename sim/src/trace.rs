@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use slackwater_scenarios::traffic::{Arrival, ImportReport, SharedTrace, Traffic};
 use slackwater_scenarios::TraceError;
+use slackwater_scenarios::traffic::{Arrival, ImportReport, SharedTrace, Traffic};
 
 /// Replays a trace held in memory. Clones share the trace and keep their own place in it.
 #[derive(Debug, Clone)]

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use rand::Rng;
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::SeedableRng;
-use slackwater_engine::{Counters, Output, Ps, Replica, ReplicaError, Request as EngineRequest, StepTimeForm, Stop};
+use slackwater_engine::{
+    Counters, Output, Ps, Replica, ReplicaError, Request as EngineRequest, StepTimeForm, Stop,
+};
 use slackwater_policy::{
     Action, Command, Event, EventError, Figure, HoldReason, Note, Observed, Operator, Plan, Reply, VersionRef,
 };
@@ -15,7 +17,7 @@ use slackwater_scenarios::version::Delay;
 use slackwater_scenarios::{HumanDuration, TraceError};
 
 use crate::PROBE_PS;
-use crate::books::{Books, RequestRow, TICK_PS};
+use crate::books::{Books, RequestRow, TICK_PS, seconds};
 use crate::driver::{Drain, Driver, Process, RolloutState, Station, index};
 use crate::requests::{Failure, Request, Requests, State};
 use crate::router::{Route, Router};
@@ -58,7 +60,9 @@ pub enum SimError {
     #[error("the traffic reaches beyond the 213 days a simulation can last; replay a shorter stretch of it")]
     TooLong,
     /// The policy refused what the world told it: a bug of ours.
-    #[error("the rollout policy refused an event, which is a bug; please report it with the scenario and seed: {0}")]
+    #[error(
+        "the rollout policy refused an event, which is a bug; please report it with the scenario and seed: {0}"
+    )]
     Policy(#[from] EventError),
 }
 
@@ -69,7 +73,10 @@ enum Timer {
     /// A client sends its next attempt.
     Retry(u32),
     /// A command of the policy has come to its effect; `cut` requests were ended by it.
-    Effect { command: Command, cut: u32 },
+    Effect {
+        command: Command,
+        cut: u32,
+    },
     /// The simulated person says yes.
     Approve,
 }
@@ -241,7 +248,9 @@ impl<T: Traffic> World<T> {
     /// Lets the engines do everything before `until`.
     #[inline]
     fn advance(&mut self, until: Ps) -> Result<(), SimError> {
-        let Self { engines, next_event, requests, router, books, setup, stations, driver, last_activity, .. } = self;
+        let Self {
+            engines, next_event, requests, router, books, setup, stations, driver, last_activity, ..
+        } = self;
         for (replica, (engine, next)) in engines.iter_mut().zip(next_event).enumerate() {
             if *next >= until {
                 continue;
@@ -352,17 +361,18 @@ impl<T: Traffic> World<T> {
         let [ttft_p50, ttft_p99, tpot_p50, tpot_p99] = self.books.last_percentiles();
         let Some(driver) = &self.driver else { return Ok(()) };
         let watched: Vec<Figure> = driver.plan().guards.iter().map(|guard| guard.figure).collect();
-        let nanoseconds = |value: Option<u64>| value.map(|value| value as f64 / 1e9);
         for figure in watched {
             let value = match figure {
                 Figure::ErrorRate => {
                     (completed + failed > 0).then(|| failed as f64 / (completed + failed) as f64)
                 }
-                Figure::TtftP50 => nanoseconds(ttft_p50),
-                Figure::TtftP99 => nanoseconds(ttft_p99),
-                Figure::TpotP50 => nanoseconds(tpot_p50),
-                Figure::TpotP99 => nanoseconds(tpot_p99),
-                Figure::QueueDepth => Some(self.engines.iter().map(|engine| f64::from(engine.waiting())).sum()),
+                Figure::TtftP50 => ttft_p50.map(seconds),
+                Figure::TtftP99 => ttft_p99.map(seconds),
+                Figure::TpotP50 => tpot_p50.map(seconds),
+                Figure::TpotP99 => tpot_p99.map(seconds),
+                Figure::QueueDepth => {
+                    Some(self.engines.iter().map(|engine| f64::from(engine.waiting())).sum())
+                }
                 // No end-to-end percentile is sampled; a plan of ours never guards it.
                 Figure::E2eP99 => None,
             };
@@ -705,7 +715,9 @@ impl<T: Traffic> World<T> {
     /// Most KV blocks in use at one engine, as a share of its blocks.
     #[allow(clippy::cast_precision_loss)] // a share for people
     pub(crate) fn kv_peak_share(&self) -> f64 {
-        let shares = self.engine_counters().map(|(counters, blocks)| counters.kv_blocks_peak as f64 / f64::from(blocks));
+        let shares = self
+            .engine_counters()
+            .map(|(counters, blocks)| counters.kv_blocks_peak as f64 / f64::from(blocks));
         shares.fold(0.0, f64::max)
     }
 

@@ -62,7 +62,11 @@ fn a_real_hour_at_its_own_rate_and_where_it_hurts() {
     let file = "scenarios/catalog/four-gpu-chat.toml";
     let calm = simulated(&[file, "--trace", trace]);
     assert_eq!(number(&calm, "requests.arrived"), 19_366.0);
-    assert_eq!(at(&calm, "service.kept"), true, "at the trace's own rate four A100-class replicas barely notice");
+    assert_eq!(
+        at(&calm, "service.kept"),
+        true,
+        "at the trace's own rate four A100-class replicas barely notice"
+    );
     let hurt = simulated(&[file, "--trace", trace, "--scale", "3", "--start", "2m"]);
     assert_eq!(at(&hurt, "baseline.service.kept"), true);
     assert_eq!(at(&hurt, "service.kept"), false, "at three times the rate N-1 hurts");

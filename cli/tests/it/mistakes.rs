@@ -65,8 +65,11 @@ fn a_start_after_the_traffic_is_refused() {
 #[test]
 fn a_broken_trace_is_refused_with_its_row() {
     let mut file = tempfile::Builder::new().suffix(".csv").tempfile().expect("a temporary file");
-    writeln!(file, "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,374,44\n2023-11-16 18:15:50.9,-3,10")
-        .expect("written");
+    writeln!(
+        file,
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,374,44\n2023-11-16 18:15:50.9,-3,10"
+    )
+    .expect("written");
     let path = file.path().to_str().expect("a plain path");
     let message = refused(&["simulate", CHAT, "--trace", path], 1);
     assert!(message.contains(path) && message.contains("row 3"), "{message}");
