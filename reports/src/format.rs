@@ -87,6 +87,12 @@ pub fn latency(seconds: f64) -> String {
     }
 }
 
+/// A time per token, in milliseconds up to a second: `34 ms`, `100 ms`, `1.2 s`.
+#[must_use]
+pub fn token_time(seconds: f64) -> String {
+    if seconds.abs() < 1.0 { format!("{} ms", figure(seconds * 1e3)) } else { latency(seconds) }
+}
+
 /// A latency that may not exist.
 #[must_use]
 pub fn latency_or_none(seconds: Option<f64>) -> String {
@@ -208,6 +214,7 @@ mod tests {
         assert_eq!(shown, ["0 s", "3.2 s", "45 s", "1 min", "11 min 40 s", "1 h 5 min", "2 d 3 h"]);
         let shown: Vec<_> = [0.000_5, 0.034, 0.21, 12.34, 125.0].into_iter().map(latency).collect();
         assert_eq!(shown, ["0.5 ms", "34 ms", "0.21 s", "12.3 s", "2 min 5 s"]);
+        assert_eq!([0.1, 0.034, 1.2].map(token_time), ["100 ms", "34 ms", "1.2 s"]);
     }
 
     #[test]

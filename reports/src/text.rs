@@ -8,7 +8,7 @@ use slackwater_sim::{LatencySummary, PhaseResult, SimulationResult};
 
 use crate::clock::Clock;
 use crate::facts::{self, Part, part};
-use crate::format::{NONE, duration, figure, latency, millis_cell, percent, seconds_cell, share};
+use crate::format::{NONE, duration, figure, latency, millis_cell, percent, seconds_cell, share, token_time};
 pub use crate::verdict::verdict_sentence;
 
 /// Rows of a block at most; past it the moves that met the service level best are left out, and counted.
@@ -144,7 +144,8 @@ fn columns(groups: &[(usize, &str)], head: &[&str], mut rows: Vec<Vec<String>>) 
 
 fn footer(result: &SimulationResult) -> Vec<String> {
     let slo = &result.slo;
-    let mut bounds = vec![format!("TTFT {}", latency(slo.ttft_s)), format!("TPOT {}", latency(slo.tpot_s))];
+    let mut bounds =
+        vec![format!("TTFT {}", latency(slo.ttft_s)), format!("TPOT {}", token_time(slo.tpot_s))];
     bounds.extend(slo.e2e_s.map(|e| format!("E2E {}", latency(e))));
     let mut lines = vec![format!("SLO: {} within {}", share(slo.share), bounds.join(", "))];
     let service = &result.service;

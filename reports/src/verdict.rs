@@ -4,7 +4,7 @@ use slackwater_sim::{LatencySummary, PhaseResult, RolloutResult, SimulationResul
 
 use crate::clock::Clock;
 use crate::facts;
-use crate::format::{count, counted, duration, latency, latency_or_none, share};
+use crate::format::{NONE, count, counted, duration, latency, latency_or_none, share, token_time};
 
 /// What the service level came to, and whose doing that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,25 +162,26 @@ fn other_failures(result: &SimulationResult) -> String {
 fn latency_change(result: &SimulationResult) -> String {
     type Summary = fn(&PhaseResult) -> &LatencySummary;
     let slo = &result.slo;
-    let latencies: [(&str, Summary, Option<f64>); 3] = [
-        ("TTFT", |p| &p.ttft_s, Some(slo.ttft_s)),
-        ("TPOT", |p| &p.tpot_s, Some(slo.tpot_s)),
-        ("E2E", |p| &p.e2e_s, slo.e2e_s),
+    type Say = fn(f64) -> String;
+    let latencies: [(&str, Summary, Option<f64>, Say); 3] = [
+        ("TTFT", |p| &p.ttft_s, Some(slo.ttft_s), latency),
+        ("TPOT", |p| &p.tpot_s, Some(slo.tpot_s), token_time),
+        ("E2E", |p| &p.e2e_s, slo.e2e_s, latency),
     ];
     let several = facts::during(result).count() > 1;
     let mut parts = Vec::new();
-    for (i, (name, summary, bound)) in latencies.into_iter().enumerate() {
+    for (i, (name, summary, bound, say)) in latencies.into_iter().enumerate() {
         let before = facts::before(result).and_then(|p| summary(p).p99);
         let during = facts::worst_p99(result, summary);
         let beyond = bound.filter(|b| during.is_some_and(|d| d > *b));
         if (i > 0 && beyond.is_none()) || (before.is_none() && during.is_none()) {
             continue;
         }
-        let bound = beyond.map_or_else(String::new, |b| format!(" (bound {})", latency(b)));
+        let bound = beyond.map_or_else(String::new, |b| format!(" (bound {})", say(b)));
         parts.push(format!(
             "p99 {name} {} before, {} during{}{bound}",
-            latency_or_none(before),
-            latency_or_none(during),
+            before.map_or_else(|| NONE.to_owned(), say),
+            during.map_or_else(|| NONE.to_owned(), say),
             if several && parts.is_empty() { " the worst move" } else { "" }
         ));
     }

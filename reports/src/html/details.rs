@@ -6,7 +6,7 @@ use slackwater_sim::SimulationResult;
 
 use super::escape;
 use crate::clock::Clock;
-use crate::format::{count, counted, duration, figure, latency, share};
+use crate::format::{count, counted, duration, figure, latency, share, token_time};
 use crate::write::ReportContext;
 
 pub(super) fn assumptions(page: &mut String, result: &SimulationResult) {
@@ -33,7 +33,7 @@ pub(super) fn assumptions(page: &mut String, result: &SimulationResult) {
                 "{} of requests within TTFT {}, TPOT {}{e2e}; a request that was cut, timed out or rejected missed it",
                 share(slo.share),
                 latency(slo.ttft_s),
-                latency(slo.tpot_s)
+                token_time(slo.tpot_s)
             ),
         ),
         (

@@ -168,29 +168,37 @@ impl Panel {
         sheet.text((self.left, self.top - 7.0), text, Face::Small, Ink::Text, Anchor::Start);
     }
 
-    /// The rollout's period as a band.
-    pub(crate) fn band(&self, sheet: &mut Sheet, from: f64, until: f64, label: &str) {
-        let (low, high) = self.x.range();
-        if !(from.is_finite() && until.is_finite()) || until < low || from > high {
-            return;
-        }
-        let x = self.x.at(from);
-        // Never thinner than can be seen: minutes within a week still show.
-        let wide = (self.x.at(until) - x).max(1.5);
+    /// A period as a band; drawn before the rules, which would be hidden.
+    pub(crate) fn band(&self, sheet: &mut Sheet, from: f64, until: f64) {
+        let Some((x, wide)) = self.span(from, until) else { return };
+        // A sliver of the usual pale shade would not be seen.
         let (ink, alpha) = if wide < 6.0 { (Ink::Orange, 0.5) } else { (Ink::Shade, 1.0) };
         sheet.rect(x, self.top, wide, self.bottom - self.top, ink, alpha);
-        if label.is_empty() {
-            return;
-        }
-        let text = text_width(label, Face::Small);
-        let start = if text + 8.0 <= wide {
-            x + 5.0
+    }
+
+    /// A band's name, drawn after the rules, which would cross it out.
+    pub(crate) fn band_name(&self, sheet: &mut Sheet, from: f64, until: f64, name: &str) {
+        let Some((x, wide)) = self.span(from, until) else { return };
+        let text = text_width(name, Face::Small);
+        let (start, ink) = if text + 10.0 <= wide {
+            (x + 5.0, Ink::Shade)
         } else if x + wide + text + 6.0 < self.right {
-            x + wide + 4.0
+            (x + wide + 4.0, Ink::Paper)
         } else {
-            x - text - 4.0
+            (x - text - 4.0, Ink::Paper)
         };
-        sheet.text((start, self.top + 13.0), label, Face::Small, Ink::Muted, Anchor::Start);
+        sheet.rect(start - 1.0, self.top + 3.0, text + 2.0, 13.0, ink, 1.0);
+        sheet.text((start, self.top + 13.0), name, Face::Small, Ink::Muted, Anchor::Start);
+    }
+
+    /// Where a period begins and how wide it is: never thinner than can be seen, so that minutes within a week still show.
+    fn span(&self, from: f64, until: f64) -> Option<(f64, f64)> {
+        let (low, high) = self.x.range();
+        if !(from.is_finite() && until.is_finite()) || until < low || from > high {
+            return None;
+        }
+        let x = self.x.at(from);
+        Some((x, (self.x.at(until) - x).max(1.5)))
     }
 }
 

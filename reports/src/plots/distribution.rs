@@ -208,7 +208,7 @@ fn exceedance(points: &[(f64, f64)], panel: &Panel) -> Vec<(f64, f64)> {
             line.push(at);
             last = at;
         }
-        if 1.0 - below <= FLOOR {
+        if 1.0 - below <= FLOOR * 1.001 {
             break;
         }
     }

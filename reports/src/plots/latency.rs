@@ -2,12 +2,12 @@
 
 use slackwater_sim::{Series, SimulationResult};
 
-use super::axis::{Axis, Keep, Panel, runs, thin, time};
+use super::axis::{Axis, Keep, Panel, runs, thin};
 use super::sheet::{Anchor, Pen, Sheet, Swatch};
 use super::theme::{Ink, Style};
 use super::{View, period, samples};
 use crate::clock::Clock;
-use crate::format::latency as said;
+use crate::format::{latency as latency_text, token_time};
 
 type Quantile = fn(&Series) -> &Vec<Option<f64>>;
 
@@ -17,6 +17,7 @@ struct Kind {
     p50: Quantile,
     p99: Quantile,
     bound_s: f64,
+    say: fn(f64) -> String,
 }
 
 /// TTFT and TPOT p50 and p99 over time, logarithmic.
@@ -34,12 +35,14 @@ pub fn latency(result: &SimulationResult, style: Style) -> String {
             p50: |s| &s.ttft_p50_s,
             p99: |s| &s.ttft_p99_s,
             bound_s: result.slo.ttft_s,
+            say: latency_text,
         },
         Kind {
             heading: "time per output token (TPOT)",
             p50: |s| &s.tpot_p50_s,
             p99: |s| &s.tpot_p99_s,
             bound_s: result.slo.tpot_s,
+            say: token_time,
         },
     ];
     let any = kinds
@@ -96,10 +99,14 @@ fn panel(
         top,
         bottom,
     };
-    if let Some((from, until)) = result.rollout.as_ref().and_then(period) {
-        panel.band(sheet, from, until, "rollout");
+    let rollout = result.rollout.as_ref().and_then(period);
+    if let Some((from, until)) = rollout {
+        panel.band(sheet, from, until);
     }
-    panel.rules(sheet, 6, time);
+    panel.rules(sheet, 6, kind.say);
+    if let Some((from, until)) = rollout {
+        panel.band_name(sheet, from, until, "rollout");
+    }
     panel.heading(sheet, kind.heading);
     for (lines, pens) in [
         (other.as_ref(), [Pen::new(Ink::Baseline, 1.2).alpha(0.75); 2]),
@@ -114,7 +121,7 @@ fn panel(
     if let Some(bound) = bound {
         let y = panel.y.at(bound);
         sheet.line(vec![(left, y), (right, y)], Pen::new(Ink::Red, 1.6).dashed());
-        sheet.label((right - 2.0, y - 5.0), &format!("SLO {}", said(bound)), Ink::Text, Anchor::End);
+        sheet.label((right - 2.0, y - 5.0), &format!("SLO {}", (kind.say)(bound)), Ink::Text, Anchor::End);
     }
     panel.time_axis(sheet, Clock::of(&result.traffic), last);
     sheet.cursor = bottom + if last { 34.0 } else { 20.0 };

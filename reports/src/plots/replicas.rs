@@ -32,7 +32,7 @@ pub fn replicas(result: &SimulationResult, style: Style) -> String {
     if !sampled {
         return sheet.no_data("no samples over time in this result");
     }
-    let left = if sheet.narrow() { 74.0 } else { 90.0 };
+    let left = if sheet.narrow() { 86.0 } else { 90.0 };
     let right = sheet.width() - 14.0;
     let frame = Frame { view, x: Axis::linear(view.from, view.until, left, right), left, right };
     if names.len() <= SMALL_MULTIPLES {
@@ -128,7 +128,7 @@ fn out_of_rotation(sheet: &mut Sheet, result: &SimulationResult, name: &str, pan
     let Some(rollout) = &result.rollout else { return };
     for m in rollout.moves.iter().filter(|m| m.replica == name) {
         if let Some(out) = m.taken_out_s {
-            panel.band(sheet, out, m.admitted_s.or(m.ended_s).unwrap_or(rollout.ended_s), "");
+            panel.band(sheet, out, m.admitted_s.or(m.ended_s).unwrap_or(rollout.ended_s));
         }
     }
 }

@@ -46,9 +46,12 @@ pub fn traffic(result: &SimulationResult, style: Style) -> String {
     };
     let rollout = result.rollout.as_ref().and_then(period);
     if let Some((from, until)) = rollout {
-        panel.band(&mut sheet, from, until, "rollout");
+        panel.band(&mut sheet, from, until);
     }
     panel.rules(&mut sheet, 6, plain);
+    if let Some((from, until)) = rollout {
+        panel.band_name(&mut sheet, from, until, "rollout");
+    }
     panel.heading(&mut sheet, "requests a second");
 
     let columns = style.form.columns();
@@ -90,7 +93,7 @@ fn capacities(result: &SimulationResult) -> Vec<CapacityPoint> {
 
 fn description(result: &SimulationResult, beyond: &[CapacityPoint]) -> String {
     let mut text = format!(
-        "{} on average from {}.",
+        "{} on average ({}).",
         counted_rate(result.traffic.mean_rate_per_s),
         if result.traffic.source.is_empty() { "an unnamed source" } else { &result.traffic.source }
     );
@@ -148,7 +151,7 @@ fn serving_strip(sheet: &mut Sheet, result: &SimulationResult, over: &Panel) {
     let most = ceiling(result.series.serving.iter().map(|n| f64::from(*n)), all.max(1.0));
     let panel = Panel { y: Axis::linear(0.0, most * 1.1, bottom, top), top, bottom, ..*over };
     if let Some((from, until)) = result.rollout.as_ref().and_then(period) {
-        panel.band(sheet, from, until, "");
+        panel.band(sheet, from, until);
     }
     for value in [0.0, most] {
         let y = panel.y.at(value);
