@@ -234,6 +234,55 @@ fn a_cut_before_the_first_token_is_a_failed_attempt_of_an_answered_request() {
     assert!(c.ttft_s.unwrap() > 59.9);
 }
 
+/// C again, whose client waits 86 s for an attempt: the first, cut at about 8 s, would have lasted until 87 s, the second
+/// lasts until 94 s and is answered at 91 s. Catches: the patience of one attempt held against the next.
+#[test]
+fn every_attempt_has_the_clients_whole_patience() {
+    let engine = Engine { max_num_seqs: 1, ..Engine::default() };
+    let base = Spec {
+        engine,
+        clients: "timeout = 86".to_owned(),
+        router: "read_timeout = 86".to_owned(),
+        ..spec(2, "drain_timeout = 5\nsoak = 300")
+    };
+    let requests = [(1.0, 1, 3000), (1.1, 1, 3000), (1.2, 1, 3000), (1.3, 1, 3000)];
+    let run = base.roll(&trace(requests), ps(2.0));
+    assert_eq!((outcome(&run.rows[2]), run.rows[2].attempts), (Outcome::Completed, 2));
+    near(run.rows[2].e2e_s, 91.1 - 1.2);
+}
+
+/// Three clients of replica 0 give up while it drains; then it is empty. Catches: a request given up that stays in the
+/// balancer's or the engine's count, so that the drain never ends.
+#[test]
+fn a_drain_ends_when_the_last_client_has_given_up() {
+    let base = Spec {
+        clients: "timeout = 20\nretries = { max = 0 }".to_owned(),
+        ..spec(2, "drain_timeout = 300\nsoak = 60")
+    };
+    for asynchronous in [false, true] {
+        let base =
+            Spec { engine: Engine { asynchronous, max_num_seqs: 2, ..Engine::default() }, ..base.clone() };
+        let run = base.roll(&trace((0..6_u32).map(|number| (f64::from(number) * 0.1, 1, 100_000))), ps(5.0));
+        assert_eq!((run.result.requests.timed_out, run.result.attempts.cut), (6, 0));
+        let moved = &run.rollout().moves[0];
+        assert!(!moved.drain_timed_out);
+        // The last of them came at 0.4 s.
+        assert!((20.4..23.0).contains(&moved.drained_s.unwrap()), "{:?}", moved.drained_s);
+    }
+}
+
+/// A look takes 10 ms; a change of HAProxy's rotation 20 ms, of nginx's 200 ms. Catches: a balancer that obeys at once.
+#[test]
+fn a_change_of_rotation_takes_its_time() {
+    for (policy, takes) in [("least-connections", 0.02), ("nginx-least-conn", 0.2)] {
+        let base = Spec { router: format!("policy = \"{policy}\""), ..spec(2, "soak = 1") };
+        let run = base.roll(&trace((0..500).map(|number| (f64::from(number) * 0.1, 1, 5))), ps(5.0));
+        let moved = &run.rollout().moves[0];
+        near(moved.taken_out_s.unwrap() - moved.started_s, 0.01 + takes);
+        near(moved.admitted_s.unwrap() - moved.warmed_s.unwrap(), takes);
+    }
+}
+
 /// Catches: a rollback that leaves the new version somewhere, or a version that never starts taken for one that did.
 #[test]
 fn a_version_that_never_comes_up_leads_back_to_the_old_one() {

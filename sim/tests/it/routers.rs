@@ -102,6 +102,29 @@ fn round_robin_goes_round() {
     }
 }
 
+/// Replica 0's client gives up: it is as empty as replica 1, and its turn has come. Catches: a request given up that the
+/// balancer goes on counting.
+#[test]
+fn a_request_given_up_counts_no_longer() {
+    for router in ["policy = \"least-connections\"", "policy = \"nginx-least-conn\"\nworkers = 1"] {
+        let spec = Spec {
+            replicas: 2,
+            router: router.to_owned(),
+            clients: "timeout = 5\nretries = { max = 0 }".to_owned(),
+            ..Spec::default()
+        };
+        let run = spec.run(&trace([
+            (0.1, 1, 10_000),
+            (0.2, 1, 10),
+            (10.0, 1, 100),
+            (10.1, 1, 100),
+            (10.2, 1, 100),
+        ]));
+        let replicas: Vec<u16> = run.rows.iter().map(|row| row.replica.unwrap()).collect();
+        assert_eq!(replicas, [0, 1, 0, 1, 0], "{router}");
+    }
+}
+
 /// Replica 1 has two long answers when replica 0 is taken out, replica 2 none. A balancer that remembers sends the next
 /// two to replica 2; nginx was reloaded for the change, forgot, and sends them one each. Catches: counts kept over a
 /// reload; and ends of requests of before counted against the new counts (the third and fourth would go astray).
