@@ -1,11 +1,12 @@
-//! Renders a report to look at: `cargo run --example render -- OUT [result.json]`, made-up data without a result.
+//! Renders reports to look at: `cargo run -p slackwater-reports --example render -- OUT [result.json]`. Without a result it makes some up
+//! (`ONLY=four` one of them), and prints the terminal table either way.
 
 #[path = "../tests/it/made_up.rs"]
 mod made_up;
 
 use std::path::Path;
 
-use slackwater_reports::{ReportContext, write_report};
+use slackwater_reports::{ReportContext, phase_table, verdict_sentence, write_report};
 use slackwater_sim::SimulationResult;
 
 fn policy_report<T: serde::de::DeserializeOwned>() -> T {
@@ -16,6 +17,7 @@ fn policy_report<T: serde::de::DeserializeOwned>() -> T {
     .expect("an empty report")
 }
 
+#[allow(clippy::print_stdout)] // A program for the developer's eye; results go to stdout.
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let out = args.next().ok_or("say where to write")?;
@@ -65,6 +67,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let context =
         ReportContext { command_line: "slackwater simulate scenarios/catalog/four-gpu-chat.toml".into() };
     for (name, result) in &results {
+        println!("{}\n{}\n", phase_table(result), verdict_sentence(result));
         write_report(&Path::new(&out).join(name), result, &context)?;
     }
     Ok(())

@@ -92,10 +92,12 @@ fn capacities(result: &SimulationResult) -> Vec<CapacityPoint> {
 }
 
 fn description(result: &SimulationResult, beyond: &[CapacityPoint]) -> String {
+    // The file's name tells which trace; where it lies is among the assumptions.
+    let source = result.traffic.source.rsplit(['/', '\\']).next().filter(|s| !s.is_empty());
     let mut text = format!(
-        "{} on average ({}).",
-        counted_rate(result.traffic.mean_rate_per_s),
-        if result.traffic.source.is_empty() { "an unnamed source" } else { &result.traffic.source }
+        "{} requests a second on average ({}).",
+        figure(result.traffic.mean_rate_per_s),
+        source.unwrap_or("unnamed source")
     );
     for c in beyond {
         text.push_str(&format!(
@@ -105,10 +107,6 @@ fn description(result: &SimulationResult, beyond: &[CapacityPoint]) -> String {
         ));
     }
     text
-}
-
-fn counted_rate(rate: f64) -> String {
-    format!("{} requests a second", figure(rate))
 }
 
 fn legend(sheet: &mut Sheet, capacity: bool, failed: bool) {
