@@ -134,18 +134,18 @@ fn run(scenario: &Scenario, arguments: &Simulate) -> anyhow::Result<Simulated> {
     if !report.sha256.is_empty() {
         inputs.insert(report.source.clone(), report.sha256.clone());
     }
-    let info = |wall: Duration, judged_until_s| RunInfo {
+    let info = |wall: Duration, judged_until| RunInfo {
         slackwater: env!("CARGO_PKG_VERSION").to_owned(),
         inputs: inputs.clone(),
         wall_s: wall.as_secs_f64(),
-        judged_until_s,
+        judged_until,
         warnings: Vec::new(),
     };
+    let judged_until = Some(world.judged_until());
     let (mut result, journal) = world.finish(info(wall, None));
     result.warnings = report.warnings();
 
     if result.rollout.is_some() {
-        let judged_until = Some(result.service.until_s);
         let began = Instant::now();
         let options = RunOptions { series: true, rows: false };
         let mut world = World::new(Arc::clone(&setup), Chunked::new(scenario.open_traffic()?), options)?;

@@ -145,71 +145,106 @@ pub(crate) struct Sample {
     pub(crate) percentiles: [Option<Ps>; 4],
 }
 
-/// The series under way.
+impl Sample {
+    /// Takes in the sample before this one: counts add up, gauges are this one's, of percentiles the larger stays and of
+    /// replicas in rotation the fewer (a plot over a long time should not lose its peaks).
+    fn take_in(&mut self, before: &Self) {
+        self.arrived += before.arrived;
+        self.completed += before.completed;
+        self.failed += before.failed;
+        self.serving = self.serving.min(before.serving);
+        for (kept, other) in self.percentiles.iter_mut().zip(before.percentiles) {
+            *kept = (*kept).max(other);
+        }
+    }
+}
+
+/// The samples so far, one a tick, merged so that there are never more than [`SAMPLES_MAX`].
 #[derive(Debug, Clone)]
 pub(crate) struct Samples {
-    pub(crate) rows: Vec<Sample>,
+    rows: Vec<Sample>,
     /// Ticks a row.
     pub(crate) every: u32,
+    /// The row under way, and its ticks so far.
+    pending: Option<Sample>,
     ticks: u32,
+    /// The tick under way.
     open: Sample,
     ttft: Histogram<u32>,
     tpot: Histogram<u32>,
+    /// Whether rows are kept at all.
+    keep: bool,
+    /// Percentiles of the last tick, for guards.
+    last: [Option<Ps>; 4],
 }
 
 impl Samples {
-    fn new() -> Self {
+    fn new(keep: bool) -> Self {
         let histogram = || Histogram::new(2).expect("1 to 5 significant digits are allowed");
         Self {
             rows: Vec::new(),
             every: 1,
+            pending: None,
             ticks: 0,
             open: Sample::default(),
             ttft: histogram(),
             tpot: histogram(),
+            keep,
+            last: [None; 4],
         }
     }
 
-    fn close(&mut self, at: Ps, serving: usize, gauges: Vec<(u32, u32)>) {
+    fn tick(&mut self, at: Ps, serving: usize, gauges: impl Iterator<Item = (u32, u32)>) {
         let quantile = |histogram: &Histogram<u32>, q, unit: Ps| {
             (!histogram.is_empty()).then(|| histogram.value_at_quantile(q) * unit)
         };
-        self.open.percentiles = [
+        self.last = [
             quantile(&self.ttft, 0.5, SAMPLE_TTFT_PS),
             quantile(&self.ttft, 0.99, SAMPLE_TTFT_PS),
             quantile(&self.tpot, 0.5, SAMPLE_TPOT_PS),
             quantile(&self.tpot, 0.99, SAMPLE_TPOT_PS),
         ];
-        self.open.at = at;
-        self.open.serving = u32::try_from(serving).unwrap_or(u32::MAX);
-        self.open.gauges = gauges;
-        self.rows.push(std::mem::take(&mut self.open));
         self.ttft.reset();
         self.tpot.reset();
+        let mut row = std::mem::take(&mut self.open);
+        if !self.keep {
+            return;
+        }
+        row.percentiles = self.last;
+        row.at = at;
+        row.serving = u32::try_from(serving).unwrap_or(u32::MAX);
+        row.gauges = gauges.collect();
+        if let Some(before) = self.pending.take() {
+            row.take_in(&before);
+        }
+        self.ticks += 1;
+        if self.ticks < self.every {
+            self.pending = Some(row);
+            return;
+        }
         self.ticks = 0;
+        self.rows.push(row);
         if self.rows.len() >= SAMPLES_MAX {
             self.thin();
         }
     }
 
-    /// Merges neighbours: counts add up, gauges are the later's, of percentiles and queues the larger stays (a plot
-    /// over a long time should not lose its peaks).
+    /// Merges neighbours; [`SAMPLES_MAX`] is even, so each has one.
     fn thin(&mut self) {
-        let mut merged = Vec::with_capacity(SAMPLES_MAX);
-        for pair in self.rows.chunks(2) {
-            let [first, second] = pair else { continue };
-            let mut row = second.clone();
-            row.arrived += first.arrived;
-            row.completed += first.completed;
-            row.failed += first.failed;
-            row.serving = row.serving.min(first.serving);
-            for (kept, other) in row.percentiles.iter_mut().zip(first.percentiles) {
-                *kept = (*kept).max(other);
-            }
-            merged.push(row);
-        }
-        self.rows = merged;
+        let pairs = self.rows.chunks_exact(2);
+        self.rows = pairs
+            .map(|pair| {
+                let mut row = pair[1].clone();
+                row.take_in(&pair[0]);
+                row
+            })
+            .collect();
         self.every *= 2;
+    }
+
+    /// Every row, the one under way included.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &Sample> {
+        self.rows.iter().chain(&self.pending)
     }
 }
 
@@ -264,7 +299,9 @@ pub(crate) struct Books {
     pub(crate) judged_from: Ps,
     /// Requests under way then, and those that arrived before the first whole bucket: what becomes of them counts too.
     pub(crate) carried: ServiceBucket,
-    pub(crate) samples: Option<Samples>,
+    pub(crate) samples: Samples,
+    /// Whether percentiles over time are wanted: for the series, or for a guard.
+    pub(crate) watch: bool,
     pub(crate) rows: Option<Vec<RequestRow>>,
     pub(crate) input_tokens: u64,
     pub(crate) output_tokens: u64,
@@ -285,7 +322,8 @@ impl Books {
             service: Vec::new(),
             judged_from: 0,
             carried: ServiceBucket::default(),
-            samples: series.then(Samples::new),
+            samples: Samples::new(series),
+            watch: false,
             rows: rows.then(Vec::new),
             input_tokens: 0,
             output_tokens: 0,
@@ -355,9 +393,7 @@ impl Books {
         self.output_tokens += u64::from(output);
         self.first_arrival.get_or_insert(at);
         self.last_arrival = at;
-        if let Some(samples) = &mut self.samples {
-            samples.open.arrived += 1;
-        }
+        self.samples.open.arrived += 1;
     }
 
     /// An attempt was in flight from `sent` to `end`, which lies in the present phase.
@@ -395,8 +431,9 @@ impl Books {
         if !met {
             self.miss(request);
         }
-        if let Some(samples) = &mut self.samples {
-            samples.open.completed += 1;
+        let samples = &mut self.samples;
+        samples.open.completed += 1;
+        if samples.keep || self.watch {
             record(&mut samples.ttft, latencies.ttft / SAMPLE_TTFT_PS);
             if let Some(tpot) = latencies.tpot {
                 record(&mut samples.tpot, tpot / SAMPLE_TPOT_PS);
@@ -437,16 +474,17 @@ impl Books {
         phase.requests.retried += u64::from(request.retries > 0);
         phase.missed += 1;
         self.miss(request);
-        if let Some(samples) = &mut self.samples {
-            samples.open.failed += 1;
-        }
+        self.samples.open.failed += 1;
         if self.rows.is_some() {
             self.row(request, outcome, false, None, at);
         }
     }
 
     /// A logical request was still open when the run ended.
-    pub(crate) fn unfinished(&mut self, request: &Request, sent: bool) {
+    pub(crate) fn unfinished(&mut self, request: &Request, sent: bool, at: Ps) {
+        if sent {
+            self.in_flight(request.sent, at);
+        }
         let phase = &mut self.phases[usize::from(request.phase)];
         phase.requests.unfinished += 1;
         phase.requests.retried += u64::from(request.retries > 0);
@@ -484,12 +522,7 @@ impl Books {
         let queue = gauges.clone().map(|(_, waiting)| u64::from(waiting)).sum();
         let last = self.phases.last_mut().expect("there is always a phase");
         last.queue_max = last.queue_max.max(queue);
-        if let Some(samples) = &mut self.samples {
-            samples.ticks += 1;
-            if samples.ticks >= samples.every {
-                samples.close(at, serving, gauges.collect());
-            }
-        }
+        self.samples.tick(at, serving, gauges);
     }
 
     /// Logical arrivals a second over the last minute of whole buckets before `at`.
@@ -505,8 +538,8 @@ impl Books {
         arrived as f64 / ((now - from) as f64 * seconds(TICK_PS))
     }
 
-    /// Percentiles of the last sample, picoseconds, for guards: TTFT p50, p99, TPOT p50, p99.
+    /// Percentiles of the last tick, picoseconds, for guards: TTFT p50, p99, TPOT p50, p99.
     pub(crate) fn last_percentiles(&self) -> [Option<Ps>; 4] {
-        self.samples.as_ref().and_then(|samples| samples.rows.last()).map_or([None; 4], |row| row.percentiles)
+        self.samples.last
     }
 }

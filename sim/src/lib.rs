@@ -30,7 +30,7 @@ mod timers;
 mod trace;
 mod world;
 
-pub use books::RequestRow;
+pub use books::{Outcome, RequestRow};
 pub use driver::RolloutState;
 pub use plan::{plan_for, start_offset_ps};
 pub use result::*;

@@ -97,8 +97,8 @@ pub fn plan_for(
         .map(|limit| Guard {
             figure: Figure::ErrorRate,
             limit,
-            // The share is already one over a sliding time.
-            sustained: Span::ZERO,
+            // The share is already one over a sliding time; it is looked at every 10 s.
+            sustained: Span::from_secs(10),
             action: match asked.on_failure {
                 ScenarioFailure::Rollback => GuardAction::RollBack,
                 ScenarioFailure::Hold => GuardAction::Hold,

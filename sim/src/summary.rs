@@ -10,8 +10,9 @@ use slackwater_scenarios::traffic::Traffic;
 use crate::books::{Distribution, Distributions, Phase, TICK_PS, seconds};
 use crate::driver::Driver;
 use crate::result::{
-    DrainFigures, FleetFacts, LatencySummary, MoveFigures, PhaseDistribution, PhaseResult, RESULT_SCHEMA,
-    RequestLedger, RolloutResult, Series, ServiceVerdict, SimulationResult, SloFacts, TrafficFacts,
+    AttemptLedger, DrainFigures, FleetFacts, LatencySummary, MoveFigures, PhaseDistribution, PhaseResult,
+    RESULT_SCHEMA, RequestLedger, RolloutResult, Series, ServiceVerdict, SimulationResult, SloFacts,
+    TrafficFacts,
 };
 use crate::world::World;
 
@@ -24,8 +25,8 @@ pub struct RunInfo {
     pub inputs: BTreeMap<String, String>,
     /// Seconds spent simulating.
     pub wall_s: f64,
-    /// Where the judged period ends when there is no rollout, seconds since the start of the traffic; absent: with the run.
-    pub judged_until_s: Option<f64>,
+    /// Where the judged period ends when there is no rollout (see [`World::judged_until`]); absent: with the run.
+    pub judged_until: Option<Ps>,
     /// What the reader should know.
     pub warnings: Vec<String>,
 }
@@ -40,7 +41,7 @@ impl<T: Traffic> World<T> {
         self.close();
         let counters = self.total_counters();
         let (requests, all) = self.totals();
-        let verdict = self.verdict(info.judged_until_s);
+        let verdict = self.verdict(info.judged_until);
         let rollout = self.driver.as_ref().map(|driver| self.rollout_result(driver));
         let hash = self.hash(&counters);
         let report = self.traffic.report();
@@ -127,22 +128,22 @@ impl<T: Traffic> World<T> {
         (requests, all)
     }
 
-    /// Where the judged period ends: when the queues were empty again after the rollout's end.
-    fn judged_until(&self, asked: Option<f64>) -> Ps {
-        let end = self.books.phases.last().map_or(0, |phase| phase.until).max(self.books.last_arrival);
-        let until = match (&self.driver, asked) {
-            (Some(driver), _) => driver.settled.unwrap_or(end),
-            (None, Some(until)) => slackwater_engine::step_time::ps_from_s(until),
-            (None, None) => end,
-        };
-        until.max(self.books.judged_from)
+    /// Where the judged period ends (exclusive): when the queues were empty again after the rollout's end, or with the run.
+    #[must_use]
+    pub fn judged_until(&self) -> Ps {
+        self.driver
+            .as_ref()
+            .and_then(|driver| driver.settled)
+            .unwrap_or(self.end() + 1)
+            .max(self.books.judged_from)
     }
 
     /// The service level over the judged period: requests under way at its start, and those that arrived in it, in
     /// buckets of 10 s.
     #[allow(clippy::cast_possible_truncation)] // 10 s buckets of a 213-day clock
-    fn verdict(&self, asked: Option<f64>) -> ServiceVerdict {
-        let (from, until) = (self.books.judged_from, self.judged_until(asked));
+    fn verdict(&self, asked: Option<Ps>) -> ServiceVerdict {
+        let from = self.books.judged_from;
+        let until = asked.unwrap_or_else(|| self.judged_until()).max(from);
         let buckets = &self.books.service;
         let first = ((self.books.first_whole_bucket() / TICK_PS) as usize).min(buckets.len());
         let last = ((until.div_ceil(TICK_PS)) as usize).min(buckets.len()).max(first);
@@ -181,7 +182,7 @@ impl<T: Traffic> World<T> {
     }
 
     fn series(&self) -> Series {
-        let Some(samples) = &self.books.samples else { return Series::default() };
+        let samples = &self.books.samples;
         let interval = u64::from(samples.every) * TICK_PS;
         let interval_s = seconds(interval);
         let rate = |count: u64| ratio(count, interval_s);
@@ -192,7 +193,7 @@ impl<T: Traffic> World<T> {
             waiting: vec![Vec::new(); replicas],
             ..Series::default()
         };
-        for row in &samples.rows {
+        for row in samples.rows() {
             series.at_s.push(seconds(row.at));
             series.arrivals_per_s.push(rate(row.arrived));
             series.completed_per_s.push(rate(row.completed));
@@ -213,7 +214,7 @@ impl<T: Traffic> World<T> {
 
     fn rollout_result(&self, driver: &Driver) -> RolloutResult {
         let report = fold(driver.plan(), &driver.journal);
-        let end = driver.over.unwrap_or(self.last_activity.max(self.now));
+        let end = driver.over.unwrap_or(self.end());
         let below_now = driver.below_since.map_or(0, |since| end.saturating_sub(since));
         RolloutResult {
             outcome: driver.outcome(),
@@ -297,6 +298,10 @@ impl<T: Traffic> World<T> {
             busy_ps,
             kv_blocks_peak,
         ] {
+            word(value);
+        }
+        let AttemptLedger { sent, completed, cut, timed_out, rejected, unfinished } = self.books.attempts;
+        for value in [sent, completed, cut, timed_out, rejected, unfinished] {
             word(value);
         }
         for phase in &self.books.phases {

@@ -183,8 +183,13 @@ impl<T: Traffic> World<T> {
     /// When the plan is refused.
     pub fn begin_rollout(&mut self, plan: Plan) -> Result<(), SimError> {
         let epoch = crate::plan::epoch(self.traffic.epoch_ns());
+        self.books.watch = !plan.guards.is_empty();
         self.driver = Some(Driver::new(plan, epoch, self.now)?);
         self.judge_from_now();
+        if std::mem::take(&mut self.finished) {
+            // The traffic is over, but the world goes on.
+            self.timers.set(self.now + TICK_PS, Timer::Tick);
+        }
         self.tell(Event::Start)
     }
 
@@ -202,8 +207,8 @@ impl<T: Traffic> World<T> {
     /// When the traffic is wrong or the clock leaves its range.
     pub fn run_until(&mut self, limit: Ps) -> Result<bool, SimError> {
         loop {
-            if self.finished {
-                return Ok(true);
+            if self.finished || limit <= self.now {
+                return Ok(self.finished);
             }
             let next = self.next_external();
             self.advance(next.min(limit))?;
@@ -227,9 +232,15 @@ impl<T: Traffic> World<T> {
     /// Ends the books where the run stands: requests under way are unfinished.
     pub(crate) fn close(&mut self) {
         for request in self.requests.open() {
-            self.books.unfinished(request, request.state == State::Sent);
+            self.books.unfinished(request, request.state == State::Sent, self.now);
         }
-        self.books.end(if self.finished { self.last_activity } else { self.now });
+        self.books.end(self.end());
+    }
+
+    /// When the run ended, or how far it has come.
+    pub(crate) fn end(&self) -> Ps {
+        let last = self.last_activity.max(self.books.last_arrival);
+        if self.finished { last } else { last.max(self.now) }
     }
 
     /// Time of the next event outside the engines. Ticks go on until the end, so there always is one.
@@ -459,6 +470,7 @@ impl<T: Traffic> World<T> {
             }
             Err(_) => {
                 self.router.release(route);
+                request.route = Route::NOWHERE;
                 self.attempt_failed(slot, Failure::TooLong);
             }
         }

@@ -69,7 +69,8 @@ impl Rollout {
         if mv.purpose != Purpose::Goal || self.changing(id) {
             return Steer::GoOn;
         }
-        let holds = matches!(self.run, Run::Hold(_));
+        // Waiting for the approval of one move is no reason to call off another that is approved already.
+        let holds = matches!(&self.run, Run::Hold(hold) if hold.reason != HoldReason::Approval);
         let holds_hard = matches!(&self.run, Run::Hold(hold) if hold.reason.is_hard());
         let aborts = self.run == Run::Abort;
         let turned = mv.target != self.goal;
@@ -199,6 +200,8 @@ impl Rollout {
         match &self.run {
             Run::Go => {}
             Run::Hold(hold) if reason.is_hard() && !hold.reason.is_hard() => {}
+            // A move that is approved and still at its gate may find a better reason to hold.
+            Run::Hold(hold) if hold.reason == HoldReason::Approval && reason != HoldReason::Approval => {}
             _ => return,
         }
         self.timers.clear(Timer::HoldUntil);

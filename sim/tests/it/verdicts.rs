@@ -30,7 +30,7 @@ fn stretch(slo: &str, from: f64, until: f64) -> ServiceVerdict {
     world.run_until(ps(from)).unwrap();
     world.judge_from_now();
     world.run().unwrap();
-    world.finish(RunInfo { judged_until_s: Some(until), ..RunInfo::default() }).0.service
+    world.finish(RunInfo { judged_until: Some(ps(until)), ..RunInfo::default() }).0.service
 }
 
 /// Seven of a hundred miss; the worst thirty buckets are the first that hold all six neighbours: 16 to 45.
