@@ -269,7 +269,11 @@ impl<S: StepTime> Replica<S> {
         while place > 0 && self.inbox[place - 1].0 > ready_at {
             place -= 1;
         }
-        self.inbox.insert(place, (ready_at, slot, self.born));
+        if place == self.inbox.len() {
+            self.inbox.push_back((ready_at, slot, self.born));
+        } else {
+            self.inbox.insert(place, (ready_at, slot, self.born));
+        }
         self.alive += 1;
         self.counters.submitted += 1;
         self.cut_jump_at(ready_at);
@@ -392,14 +396,7 @@ impl<S: StepTime> Replica<S> {
             let silent = jump.steps - 1;
             self.settle(jump.steps, silent);
             if silent > 0 && self.lag == 1 {
-                // The step in flight now is one of those decided in silence.
-                let seqs = self.decoding.seqs;
-                let context_tokens = self.decoding.context - seqs;
-                self.ahead = Some(self.form.piece(&Batch {
-                    decode_seqs: seqs,
-                    context_tokens,
-                    ..Batch::default()
-                })?);
+                self.ahead = Some(self.piece_in_flight(silent)?);
             }
             self.counters.busy_ps += jump.end - self.at;
         } else {
@@ -410,9 +407,14 @@ impl<S: StepTime> Replica<S> {
 
         let mut changed = self.take_out_foreseen(step);
         changed |= self.report(step, at, sink);
-        changed |= self.drop_cancelled(step);
+        if !self.cancelled.is_empty() {
+            self.drop_cancelled(step);
+            changed = true;
+        }
         self.take_in(at);
-        changed |= self.join(step);
+        if !self.joining.is_empty() {
+            changed |= self.join(step);
+        }
         let scheduled = self.schedule(step);
         let batch = scheduled.batch;
         changed |= scheduled.preempted;
@@ -454,6 +456,23 @@ impl<S: StepTime> Replica<S> {
         Ok(())
     }
 
+    /// The piece of the step in flight, decided in silence `silent` steps after the one in `ahead`.
+    #[inline]
+    fn piece_in_flight(&self, silent: u64) -> Result<Piece, TimeOverflow> {
+        match self.ahead {
+            Some(piece) if piece.valid_steps > silent => Ok(Piece {
+                first_ps: piece.first_ps + piece.slope_ps * silent,
+                slope_ps: piece.slope_ps,
+                valid_steps: piece.valid_steps - silent,
+            }),
+            _ => {
+                let decode_seqs = self.decoding.seqs;
+                let context_tokens = self.decoding.context - decode_seqs;
+                self.form.piece(&Batch { decode_seqs, context_tokens, ..Batch::default() })
+            }
+        }
+    }
+
     /// Decisions from `step` on until the first that can find anything changed.
     fn steady_steps(&mut self, step: u64, valid_steps: u64) -> u64 {
         let mut limit = valid_steps;
@@ -474,14 +493,16 @@ impl<S: StepTime> Replica<S> {
     /// Moves the clock's step on by `steps`, of which the first `silent` decisions changed nothing but the contexts.
     #[inline]
     fn settle(&mut self, steps: u64, silent: u64) {
-        let blocks = self.decoding.blocks_after(self.step, silent);
-        // Jumps are limited so that the blocks are there.
-        self.free_blocks -= u32::try_from(blocks).expect("a jump takes no more blocks than are free");
-        self.counters.steps += silent;
-        self.counters.decode_tokens += silent * self.decoding.seqs;
         self.decoding.context += steps * self.decoding.seqs;
+        if silent > 0 {
+            let blocks = self.decoding.blocks_after(self.step, silent);
+            // Jumps are limited so that the blocks are there.
+            self.free_blocks -= u32::try_from(blocks).expect("a jump takes no more blocks than are free");
+            self.counters.steps += silent;
+            self.counters.decode_tokens += silent * self.decoding.seqs;
+            self.note_peak();
+        }
         self.step += steps;
-        self.note_peak();
     }
 
     #[inline]
@@ -586,10 +607,8 @@ impl<S: StepTime> Replica<S> {
     }
 
     /// Cancelled requests that were running leave.
-    fn drop_cancelled(&mut self, step: u64) -> bool {
-        if self.cancelled.is_empty() {
-            return false;
-        }
+    #[cold]
+    fn drop_cancelled(&mut self, step: u64) {
         let mut cancelled = std::mem::take(&mut self.cancelled);
         for slot in cancelled.drain(..) {
             let sequence = &self.sequences[slot as usize];
@@ -600,7 +619,6 @@ impl<S: StepTime> Replica<S> {
             self.release(slot, step);
         }
         self.cancelled = cancelled;
-        true
     }
 
     fn take_in(&mut self, at: Ps) {
@@ -616,9 +634,6 @@ impl<S: StepTime> Replica<S> {
 
     /// Requests that finished their prefill in the step decided last decode from this one on.
     fn join(&mut self, step: u64) -> bool {
-        if self.joining.is_empty() {
-            return false;
-        }
         let mut changed = false;
         let mut joining = std::mem::take(&mut self.joining);
         for (slot, born) in joining.drain(..) {

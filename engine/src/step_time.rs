@@ -71,13 +71,16 @@ impl Piece {
             (root as u64).min(limit)
         };
         let reaches = |m: u64| self.sum(m).is_none_or(|sum| sum >= span);
-        while steps < limit && !reaches(steps) {
-            steps += 1;
-        }
-        while steps > 0 && reaches(steps - 1) {
+        // The estimate is the whole part of the root, so nearly always one too low, and never far off.
+        while steps > 0 && reaches(steps) {
             steps -= 1;
         }
-        steps
+        loop {
+            steps += 1;
+            if steps >= limit || reaches(steps) {
+                return steps.min(limit);
+            }
+        }
     }
 }
 

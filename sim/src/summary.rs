@@ -434,7 +434,16 @@ fn distribution(phase: &Phase) -> PhaseDistribution {
         }
         let body = (1..100).map(|percent| f64::from(percent) / 100.0);
         let tail = [0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999, 1.0];
-        body.chain(tail).map(|q| (nanoseconds_s(histogram.value_at_quantile(q)), q)).collect()
+        let mut wanted = body.chain(tail).peekable();
+        let mut points = Vec::new();
+        // One pass over the bins for all points, since each quantile would begin at the first bin again.
+        for bin in histogram.iter_recorded() {
+            let below = bin.quantile();
+            while let Some(q) = wanted.next_if(|q| *q <= below) {
+                points.push((nanoseconds_s(bin.value_iterated_to()), q));
+            }
+        }
+        points
     };
     PhaseDistribution {
         phase: phase.name.clone(),
