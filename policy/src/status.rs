@@ -96,6 +96,21 @@ pub enum HoldReason {
     },
 }
 
+impl HoldReason {
+    /// The replica it is about, where it is about one.
+    pub fn replica(&self) -> Option<ReplicaId> {
+        match self {
+            HoldReason::Gate { replica, .. }
+            | HoldReason::NoWayBack { replica }
+            | HoldReason::DrainTimedOut { replica }
+            | HoldReason::MoveFailed { replica, .. } => Some(*replica),
+            HoldReason::Operator | HoldReason::Approval | HoldReason::Window | HoldReason::Guard { .. } => {
+                None
+            }
+        }
+    }
+}
+
 impl fmt::Display for HoldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -96,7 +96,7 @@ pub enum StartTime {
 pub enum AtDeadline {
     /// Requests still in flight are cut: clients see an error.
     Cut,
-    /// The replica is put back into service and the rollout ends.
+    /// The replica is put back into service and the rollout holds for a person.
     Abort,
     /// Wait longer, up to a hard limit, then one of the above.
     Extend(Extend),
@@ -120,7 +120,7 @@ pub enum AtHardLimit {
     /// Cut what is left.
     #[default]
     Cut,
-    /// Put the replica back into service and end the rollout.
+    /// Put the replica back into service and hold for a person.
     Abort,
 }
 

@@ -279,7 +279,11 @@ fn mixture(key: &str, parts: &[Lognormal]) -> Check {
 
 fn rollout(rollout: &Rollout) -> Check {
     at_least_one("rollout.max_unavailable", rollout.max_unavailable)?;
-    at_least_one("rollout.zero_sightings", rollout.zero_sightings)?;
+    if rollout.zero_sightings < 2 {
+        let help = "one look proves nothing: a request may be on its way; give 2 or more";
+        return Err(problem("rollout.zero_sightings", "is too few", help));
+    }
+    longer_than_zero("rollout.drain_timeout", rollout.drain_timeout)?;
     at_least_one("rollout.start_attempts", rollout.start_attempts)?;
     longer_than_zero("rollout.in_flight_poll", rollout.in_flight_poll)?;
     longer_than_zero("rollout.gpu_release_timeout", rollout.gpu_release_timeout)?;

@@ -134,8 +134,19 @@ impl Driver {
             Phase::Ended { outcome: Outcome::Completed } => "completed".to_owned(),
             Phase::Ended { outcome: Outcome::RolledBack } => "rolled_back".to_owned(),
             Phase::Ended { outcome: Outcome::Aborted } => "aborted".to_owned(),
-            Phase::Holding { reason, .. } => format!("held: {reason}"),
+            Phase::Holding { reason, .. } => format!("held: {}", self.named(&reason)),
             other => format!("under way: {other:?}"),
+        }
+    }
+
+    /// A reason with the replica's name in place of its number.
+    fn named(&self, reason: &HoldReason) -> String {
+        let said = reason.to_string();
+        match reason.replica() {
+            Some(replica) => {
+                said.replacen(&replica.to_string(), &self.plan().replicas[replica.index()].name, 1)
+            }
+            None => said,
         }
     }
 
