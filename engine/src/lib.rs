@@ -70,13 +70,16 @@
 
 mod batch;
 mod config;
+mod counters;
 mod replica;
 mod schedule;
 mod sequence;
+mod slots;
 pub mod step_time;
 
 pub use config::{ConfigError, ReplicaConfig, Room, Scheduling};
-pub use replica::{Counters, Replica, ReplicaError, Unfinished};
+pub use counters::Counters;
+pub use replica::{Replica, ReplicaError, Unfinished};
 pub use sequence::{Rejected, Request, SequenceId, Stop};
 pub use step_time::{Batch, LinearForm, MaxForm, Piece, StepTime, StepTimeForm, TimeOverflow};
 

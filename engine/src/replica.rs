@@ -5,53 +5,10 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use crate::batch::DecodeSet;
 use crate::config::{ConfigError, ReplicaConfig};
+use crate::counters::Counters;
 use crate::sequence::{NONE, Place, Rejected, Request, Sequence, SequenceId, Stop};
 use crate::step_time::{Batch, Piece, StepTime, TimeOverflow};
 use crate::{Output, Ps};
-
-/// What a replica did so far. All counts are totals since it was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// Steps with a batch.
-    pub steps: u64,
-    /// Prompt tokens computed, recomputation included.
-    pub prefill_tokens: u64,
-    /// Decode tokens computed, wasted ones included.
-    pub decode_tokens: u64,
-    /// Decode tokens computed for requests that had already emitted their last one.
-    pub wasted_tokens: u64,
-    /// Requests put back into the queue for want of KV blocks.
-    pub preemptions: u64,
-    /// Requests accepted.
-    pub submitted: u64,
-    /// Requests that emitted all their tokens.
-    pub finished: u64,
-    /// Requests cancelled.
-    pub cancelled: u64,
-    /// Requests that were alive at a kill.
-    pub killed: u64,
-    /// Time spent in steps.
-    pub busy_ps: u64,
-    /// Most KV blocks in use at once.
-    pub kv_blocks_peak: u64,
-}
-
-impl Counters {
-    /// Adds another replica's totals; the peak is the larger of the two.
-    pub fn add(&mut self, other: &Self) {
-        self.steps += other.steps;
-        self.prefill_tokens += other.prefill_tokens;
-        self.decode_tokens += other.decode_tokens;
-        self.wasted_tokens += other.wasted_tokens;
-        self.preemptions += other.preemptions;
-        self.submitted += other.submitted;
-        self.finished += other.finished;
-        self.cancelled += other.cancelled;
-        self.killed += other.killed;
-        self.busy_ps += other.busy_ps;
-        self.kv_blocks_peak = self.kv_blocks_peak.max(other.kv_blocks_peak);
-    }
-}
 
 /// Why a replica can't go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -103,12 +60,12 @@ pub struct Replica<S> {
     pub(crate) lag: u64,
     form: S,
     pub(crate) sequences: Vec<Sequence>,
-    vacant: Vec<u32>,
+    pub(crate) vacant: Vec<u32>,
     born: u64,
     pub(crate) admissions: u64,
 
     // Running requests, linked in admission order.
-    oldest: u32,
+    pub(crate) oldest: u32,
     pub(crate) newest: u32,
     pub(crate) running: u32,
     /// The one request whose prefill is under way, if any: always the newest (see `schedule`).
@@ -655,92 +612,6 @@ impl<S: StepTime> Replica<S> {
         }
         self.joining = joining;
         changed
-    }
-
-    // ---- shared with `schedule` ----
-
-    #[inline]
-    pub(crate) fn leave_batch(&mut self, slot: u32, step: u64) {
-        let sequence = &mut self.sequences[slot as usize];
-        if sequence.in_batch {
-            sequence.in_batch = false;
-            self.decoding.leave(step, sequence.first_step, sequence.to_prefill());
-        }
-    }
-
-    /// KV blocks a running request holds when the decision for `step` begins.
-    #[inline]
-    #[allow(clippy::cast_possible_truncation)] // at most kv_blocks, by the check at submission
-    pub(crate) fn blocks_held(&self, slot: u32, step: u64) -> u32 {
-        let sequence = &self.sequences[slot as usize];
-        let tokens = match sequence.place {
-            Place::Prefill => u64::from(sequence.computed),
-            Place::Decode => {
-                let last = (step - 1).min(sequence.last_step(self.lag));
-                u64::from(sequence.to_prefill()) + last.saturating_sub(sequence.first_step)
-            }
-            Place::Vacant | Place::Inbox | Place::Waiting => 0,
-        };
-        self.decoding.blocks(tokens) as u32
-    }
-
-    /// A running request gives everything back and is gone.
-    fn release(&mut self, slot: u32, step: u64) {
-        self.free_blocks += self.blocks_held(slot, step);
-        self.leave_batch(slot, step);
-        self.unlink(slot);
-        self.vacate(slot);
-    }
-
-    fn vacate(&mut self, slot: u32) {
-        let sequence = &mut self.sequences[slot as usize];
-        sequence.place = Place::Vacant;
-        sequence.admission = 0;
-        sequence.born = 0;
-        self.vacant.push(slot);
-        if self.waiting_len == 0 {
-            // Only stale entries are left.
-            self.waiting.clear();
-        }
-    }
-
-    #[inline]
-    pub(crate) fn link_newest(&mut self, slot: u32) {
-        let newest = self.newest;
-        let sequence = &mut self.sequences[slot as usize];
-        sequence.older = newest;
-        sequence.newer = NONE;
-        if newest == NONE {
-            self.oldest = slot;
-        } else {
-            self.sequences[newest as usize].newer = slot;
-        }
-        self.newest = slot;
-        self.running += 1;
-    }
-
-    #[inline]
-    pub(crate) fn unlink(&mut self, slot: u32) {
-        let Sequence { older, newer, .. } = self.sequences[slot as usize];
-        if older == NONE {
-            self.oldest = newer;
-        } else {
-            self.sequences[older as usize].newer = newer;
-        }
-        if newer == NONE {
-            self.newest = older;
-        } else {
-            self.sequences[newer as usize].older = older;
-        }
-        self.running -= 1;
-        if self.prefilling == slot {
-            self.prefilling = NONE;
-        }
-    }
-
-    #[inline]
-    pub(crate) fn oldest(&self) -> u32 {
-        self.oldest
     }
 }
 

@@ -46,7 +46,7 @@ impl<S: StepTime> Replica<S> {
     /// newest for it.
     #[cold]
     fn decode_with_preemption(&mut self, step: u64) {
-        let mut slot = self.oldest();
+        let mut slot = self.oldest;
         while slot != NONE {
             let sequence = &self.sequences[slot as usize];
             if sequence.in_batch

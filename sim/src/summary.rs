@@ -272,32 +272,7 @@ impl<T: Traffic> World<T> {
     fn hash(&self, counters: &Counters) -> String {
         let mut hash = Sha256::new();
         let mut word = |value: u64| hash.update(value.to_le_bytes());
-        let Counters {
-            steps,
-            prefill_tokens,
-            decode_tokens,
-            wasted_tokens,
-            preemptions,
-            submitted,
-            finished,
-            cancelled,
-            killed,
-            busy_ps,
-            kv_blocks_peak,
-        } = *counters;
-        for value in [
-            steps,
-            prefill_tokens,
-            decode_tokens,
-            wasted_tokens,
-            preemptions,
-            submitted,
-            finished,
-            cancelled,
-            killed,
-            busy_ps,
-            kv_blocks_peak,
-        ] {
+        for value in counters.values() {
             word(value);
         }
         let AttemptLedger { sent, completed, cut, timed_out, rejected, unfinished } = self.books.attempts;
