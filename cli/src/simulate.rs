@@ -1,6 +1,7 @@
 //! `slackwater simulate`: the traffic through the rollout, and the same period without it.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -160,7 +161,7 @@ fn run(scenario: &Scenario, arguments: &Simulate) -> anyhow::Result<Simulated> {
         warn_about_the_end(&mut result);
     }
     let sample = sample(scenario)?;
-    result.capacity = slackwater_planner::capacity::capacity(scenario, &sample)?;
+    result.capacity = slackwater_planner::capacity::capacity(scenario, &sample, capacity_range(scenario))?;
     if let Some(plan) = &mut plan {
         plan.inputs = inputs;
         plan.slackwater = env!("CARGO_PKG_VERSION").to_owned();
@@ -208,6 +209,13 @@ fn warn_about_the_end(result: &mut SimulationResult) {
             rollout.ended_s - traffic_ends
         ));
     }
+}
+
+/// Replica counts whose capacity is worth the time: all of a small fleet; of a large one, those a rollout gets to see.
+fn capacity_range(scenario: &Scenario) -> RangeInclusive<u32> {
+    let all = u32::try_from(scenario.fleet.replica_count()).unwrap_or(u32::MAX);
+    let fewest = if all <= 8 { 1 } else { all.saturating_sub(scenario.rollout.max_unavailable + 1).max(1) };
+    fewest..=all
 }
 
 /// How long the traffic will be, where that is known beforehand.

@@ -4,6 +4,7 @@
 //! (prompt, output) pairs of the real traffic in their own order, so that long requests cluster as they really do. Every
 //! probe sees the same draws (common random numbers), scaled in time.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use slackwater_scenarios::traffic::{Arrival, ImportReport, SharedTrace};
@@ -12,8 +13,10 @@ use slackwater_sim::{CapacityPoint, RunInfo, RunOptions, Setup, SimError, TraceC
 
 /// A probe lasts so long in simulated time: many times the longest usual answer, and two sliding windows.
 const PROBE_S: f64 = 900.0;
-/// No probe has more requests: enough for a 99 % share, and bounded for large fleets.
-const PROBE_REQUESTS_MAX: usize = 40_000;
+/// With so many requests a probe may end sooner: enough for a 99 % share.
+const PROBE_REQUESTS_ENOUGH: usize = 40_000;
+/// But never before so much simulated time: a sliding window of the service level.
+const PROBE_S_MIN: f64 = 300.0;
 /// A probe has at least so many requests, however long they take: a share of 99 % can't be told from fewer.
 const PROBE_REQUESTS_MIN: usize = 1_000;
 /// The bracket is closed to this share of the rate.
@@ -21,23 +24,25 @@ const PRECISION: f64 = 0.02;
 /// Bisection halves the bracket each time; this bounds the search should a profile behave oddly.
 const PROBES_MAX: u32 = 24;
 
-/// What 1 to all replicas of the scenario carry, running its old version: for each, the highest rate simulated that kept
-/// the service level and the lowest that did not. `sample` is the traffic the lengths are taken from.
+/// What so many replicas of the scenario carry, running its old version: for each count in `serving`, the highest rate
+/// simulated that kept the service level and the lowest that did not. `sample` is the traffic the lengths are taken from;
+/// without any there is no answer.
 ///
 /// # Errors
 /// When a run fails; see [`SimError`].
-pub fn capacity(scenario: &Scenario, sample: &[Arrival]) -> Result<Vec<CapacityPoint>, SimError> {
-    let replicas = u32::try_from(scenario.fleet.replica_count()).unwrap_or(u32::MAX);
-    let mut points = Vec::new();
+pub fn capacity(
+    scenario: &Scenario,
+    sample: &[Arrival],
+    serving: RangeInclusive<u32>,
+) -> Result<Vec<CapacityPoint>, SimError> {
+    let mut points: Vec<CapacityPoint> = Vec::new();
     if sample.is_empty() {
         return Ok(points);
     }
-    let mut guess = 1.0;
-    for serving in 1..=replicas {
-        let point = carried(scenario, sample, serving, guess)?;
-        // The next replica carries about as much again.
-        guess = point.rate_per_s * f64::from(serving + 1) / f64::from(serving);
-        points.push(point);
+    for count in serving {
+        // The next replica carries about as much again as each of those before.
+        let each = points.last().map_or(1.0, |last| last.rate_per_s / f64::from(last.replicas));
+        points.push(carried(scenario, sample, count, each * f64::from(count))?);
     }
     Ok(points)
 }
@@ -82,8 +87,10 @@ pub fn carried(
 
 /// Whether a steady run at `rate` keeps the service level, as a whole and in every five minutes.
 fn keeps_slo(setup: &Arc<Setup>, sample: &[Arrival], rate: f64) -> Result<bool, SimError> {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded by the clamp
-    let count = ((rate * PROBE_S) as usize).clamp(PROBE_REQUESTS_MIN, PROBE_REQUESTS_MAX);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturating
+    let within = |seconds: f64| (rate * seconds) as usize;
+    let most = PROBE_REQUESTS_ENOUGH.max(within(PROBE_S_MIN));
+    let count = within(PROBE_S).clamp(PROBE_REQUESTS_MIN, most);
     let keyed = Keyed::new(setup.scenario().seed);
     let mut at_s = 0.0_f64;
     let arrivals: Vec<Arrival> = (0..count)
@@ -120,7 +127,7 @@ mod tests {
     fn more_replicas_carry_more_and_the_bracket_holds() {
         let scenario = Scenario::parse(SCENARIO, "test").unwrap();
         let sample = scenario.load_traffic().unwrap();
-        let points = capacity(&scenario, &sample.arrivals).unwrap();
+        let points = capacity(&scenario, &sample.arrivals, 1..=3).unwrap();
         assert_eq!(points.len(), 3);
         let mut last = 0.0;
         for point in points {
