@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use crate::{
-    Action, AtDeadline, Figure, GuardAction, Limits, Plan, PlanError, SCHEMA, Span, Step, StepLimits,
-    StrategySpec, Time,
+    Action, AtDeadline, Figure, GuardAction, Limits, Plan, PlanError, SCHEMA, Span, Step, StepLimits, Time,
 };
 
 /// More replicas than any chassis has GPUs, and few enough for every index to be a `ReplicaId`.
@@ -144,11 +143,26 @@ impl Plan {
         if max_unavailable == 0 || max_unavailable >= count {
             return Err(PlanError::MaxUnavailable { found: max_unavailable, replicas: count });
         }
-        let StrategySpec::Rolling { order, .. } = &self.strategy;
-        let mut seen = BTreeSet::new();
-        for name in order {
-            check(names.contains(name), "strategy.order", name, "names of replicas in the plan")?;
-            check(seen.insert(name), "strategy.order", name, "each name once")?;
+        self.check_names("only", &self.only)?;
+        self.check_names("strategy.order", self.strategy.order())?;
+        for name in self.strategy.order() {
+            let moved = self.only.is_empty() || self.only.contains(name);
+            check(moved, "strategy.order", name, "names that `only` has too, as no other replica is moved")?;
+        }
+        check(
+            !self.is_drill() || self.from.name == self.to.name,
+            "to.name",
+            &self.to.name,
+            "the name in from.name, as target is `same`: a restart drill changes no version",
+        )
+    }
+
+    /// Names of replicas, each once.
+    fn check_names(&self, key: &str, names: &[String]) -> Result<(), PlanError> {
+        for (index, name) in names.iter().enumerate() {
+            let known = self.replicas.iter().any(|replica| replica.name == *name);
+            check(known, key, name, "names of replicas in the plan")?;
+            check(!names[..index].contains(name), key, name, "each name once")?;
         }
         Ok(())
     }

@@ -4,7 +4,12 @@
 //! moves: the same mistake would have to be made twice to go unseen. A violation is a bug in this crate, so it is an assertion; a rollout that
 //! stops is safer than one that goes on.
 //!
-//! These are rolling's forms of the conditions; another strategy states its own (recreate: condition 2 does not hold, in so many words).
+//! Rolling's form of the conditions is the list in ARCHITECTURE.md. What other plans change, and nothing else:
+//! - **Restart drill** (`target = "same"`). 4: the version is the one both names mean, and toward `To` it must be answered by a process
+//!   started after a stop of the old one was confirmed. 5: unchanged, as what must be there to go back is what must be there to go on. 6:
+//!   going back, any replica that serves the version is right, restarted or not.
+//! - **A subset** (`only`). 1 and 2 count the whole fleet. 5: nothing changes a replica the plan leaves alone. 6: those are named too when
+//!   they serve something else; the end does not wait for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +50,8 @@ struct View {
     identified: bool,
     smoke: bool,
     undo_ready: bool,
+    /// A stop of its process was confirmed: one that answers now was started since.
+    restarted: bool,
     /// A move toward this version has begun. A look at the replica outside a recovery ends it.
     moving: Option<VersionRef>,
     recovering: bool,
@@ -99,14 +106,18 @@ impl Safety {
     }
 
     fn saw_reply(&mut self, now: Time, replica: ReplicaId, action: &Action, reply: &Reply) {
+        let drill = self.plan.is_drill();
         let view = &mut self.replicas[replica.index()];
         match reply {
-            Reply::Observed(seen) => view.observed(*seen),
+            Reply::Observed(seen) => {
+                view.observed(Observed { version: view.which(drill, seen.version), ..*seen });
+            }
             Reply::Out => view.out_at = view.out_at.or(Some(now)),
             Reply::InFlight { balancer, engine } => view.in_flight(now, *balancer, *engine),
             Reply::Stopped { .. } => {
                 view.forget_checks();
                 (view.dead, view.traffic, view.version) = (true, false, None);
+                view.restarted = true;
             }
             Reply::GpuFree => {
                 if let Action::ProbeGpu { version } = action {
@@ -116,9 +127,11 @@ impl Safety {
             Reply::Started => view.dead = false,
             Reply::Healthy => view.healthy = true,
             Reply::Fingerprint { seen } => {
-                view.version = *seen;
-                view.identified =
-                    seen.is_some() && *seen == view.expected && view.started.is_none_or(|v| Some(v) == *seen);
+                let seen = view.which(drill, *seen);
+                view.version = seen;
+                let right = seen == view.expected && view.started.is_none_or(|v| Some(v) == seen);
+                let back_up = drill && view.expected == Some(VersionRef::From);
+                view.identified = seen.is_some() && (right || back_up);
             }
             Reply::SmokeAnswered => view.smoke = true,
             // Its move goes on while it soaks; the look at the next gate ends it.
@@ -133,6 +146,12 @@ impl Safety {
     /// When it breaks a condition.
     pub(crate) fn issue(&mut self, now: Time, command: &Command) {
         let Some(replica) = command.replica else { return };
+        assert!(
+            self.plan.moves(replica) || !command.action.changes_the_world(),
+            "safety condition 5: `{}` for {replica}, which the plan leaves alone; seen: {:?}",
+            command.action.name(),
+            self.replicas[replica.index()]
+        );
         match &command.action {
             Action::TakeOut { toward } => self.check_take_out(now, replica, *toward),
             Action::CutInFlight => self.check_cut(now, replica),
@@ -229,8 +248,11 @@ impl Safety {
                 .exceptions
                 .iter()
                 .any(|exception| exception.replica == replica && !exception.mend.is_empty());
-            let serves =
-                view.serving && view.version == Some(report.version) && report.serving.contains(&replica);
+            let any_process =
+                self.plan.is_drill() && (report.version == VersionRef::From || !self.plan.moves(replica));
+            let right =
+                if any_process { view.version.is_some() } else { view.version == Some(report.version) };
+            let serves = view.serving && right && report.serving.contains(&replica);
             assert!(
                 named || serves,
                 "safety condition 6: {replica} neither serves {} nor is named in the report; seen: {view:?}",
@@ -249,6 +271,12 @@ impl Safety {
 }
 
 impl View {
+    /// In a drill the versions seen are one; what counts is whether its process is a new one.
+    fn which(&self, drill: bool, seen: Option<VersionRef>) -> Option<VersionRef> {
+        let process = if self.restarted { VersionRef::To } else { VersionRef::From };
+        if drill { seen.map(|_| process) } else { seen }
+    }
+
     fn forget_checks(&mut self) {
         (self.healthy, self.identified, self.smoke) = (false, false, false);
     }

@@ -70,6 +70,11 @@ impl Fed {
         self.told(FIRST, Action::Start { version: VersionRef::To }, Reply::Started);
     }
 
+    fn gpu_free_and_start(&mut self) {
+        self.gpu_free(VersionRef::To);
+        self.start();
+    }
+
     /// The next call breaks this condition.
     #[track_caller]
     fn fires(mut self, condition: u8, next: impl FnOnce(&mut Fed)) {
@@ -211,6 +216,48 @@ fn condition_5_no_way_back_or_no_window() {
     let mut waived = Fed::new(windowed);
     waived.safety.saw(waived.now, &Event::Operator(Operator::Resume));
     waived.take_out();
+}
+
+#[test]
+fn condition_4_of_a_drill_wants_a_process_started_since() {
+    let drill = |plan: &mut Plan| {
+        plan.target = crate::Target::Same;
+        plan.to.name.clone_from(&plan.from.name);
+    };
+    let answers = |fed: &mut Fed, expect: VersionRef| {
+        fed.told(FIRST, Action::ProbeHealth, Reply::Healthy);
+        // Whichever of the two names a driver reports: it is the same version.
+        let seen = Some(VersionRef::To);
+        fed.told(FIRST, Action::ProbeFingerprint { expect }, Reply::Fingerprint { seen });
+        fed.told(FIRST, Action::SmokePrompt, Reply::SmokeAnswered);
+    };
+    let admit = |fed: &mut Fed| fed.issue(FIRST, Action::Admit { weight: None });
+    let mut fed = Fed::new(drill);
+    fed.take_out();
+    answers(&mut fed, VersionRef::To);
+    fed.fires(4, admit);
+    // Put back as it is.
+    let mut fed = Fed::new(drill);
+    fed.take_out();
+    answers(&mut fed, VersionRef::From);
+    admit(&mut fed);
+    for expect in [VersionRef::From, VersionRef::To] {
+        let mut fed = Fed::new(drill);
+        fed.drained_and_stopped();
+        fed.gpu_free(VersionRef::To);
+        fed.start();
+        answers(&mut fed, expect);
+        admit(&mut fed);
+    }
+}
+
+#[test]
+fn condition_5_one_the_plan_leaves_alone() {
+    let others = |plan: &mut Plan| plan.only = vec!["b".to_owned(), "c".to_owned()];
+    Fed::new(others).fires(5, Fed::take_out);
+    let mut fed = Fed::new(others);
+    down(&mut fed, 0);
+    fed.fires(5, Fed::gpu_free_and_start);
 }
 
 #[test]

@@ -88,6 +88,8 @@ struct Replica {
     traffic: bool,
     /// It took requests when last looked at.
     seen_serving: bool,
+    /// A stop of its process was confirmed: what runs now was started since.
+    restarted: bool,
     /// It is being looked at.
     survey: Option<Survey>,
     /// Moves it finished toward the present goal. More than the plan's revivals: it keeps going down.
@@ -163,6 +165,7 @@ impl Rollout {
             dead: false,
             traffic: true,
             seen_serving: false,
+            restarted: false,
             survey: None,
             moves_done: 0,
             trouble: None,
@@ -399,6 +402,23 @@ impl Rollout {
     fn ids(&self) -> impl Iterator<Item = ReplicaId> + use<> {
         // Plan::validate bounds the count, so that every index is an id.
         (0..u16::MAX).map(ReplicaId).take(self.replicas.len())
+    }
+
+    /// What a replica runs, of what was seen. In a drill `To` is the one version in a process started by this rollout.
+    fn known(&self, id: ReplicaId, seen: Option<VersionRef>) -> Option<VersionRef> {
+        if !self.plan.is_drill() {
+            return seen;
+        }
+        seen.map(|_| if self.replica(id).restarted { VersionRef::To } else { VersionRef::From })
+    }
+
+    /// Whether what it runs is what is wanted. In a drill only a restart can be missing, and only where one is to be made.
+    fn runs(&self, id: ReplicaId, wanted: VersionRef) -> bool {
+        let running = self.replica(id).running;
+        if self.plan.is_drill() && (wanted == VersionRef::From || !self.plan.moves(id)) {
+            return running.is_some();
+        }
+        running == Some(wanted)
     }
 
     fn set_state(&mut self, replica: ReplicaId, state: ReplicaState) {

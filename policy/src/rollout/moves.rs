@@ -152,6 +152,7 @@ impl Rollout {
                 self.count_cut(id, cut);
                 let replica = self.replica_mut(id);
                 (replica.dead, replica.running, replica.traffic) = (true, None, false);
+                replica.restarted = true;
                 self.set_state(id, ReplicaState::Stopped);
                 self.advance(id);
             }
@@ -180,9 +181,9 @@ impl Rollout {
     }
 
     fn fingerprint(&mut self, id: ReplicaId, seen: Option<VersionRef>) {
-        self.replica_mut(id).running = seen;
+        self.replica_mut(id).running = self.known(id, seen);
         let target = self.in_hand(id).target;
-        if seen == Some(target) {
+        if self.runs(id, target) {
             return self.reached(id, ReplicaState::IdentityVerified);
         }
         let seen = seen.map_or("neither of the plan's versions".to_owned(), |version| version.to_string());
@@ -236,7 +237,7 @@ impl Rollout {
         let mv = self.in_hand(id);
         mv.was_serving = serves;
         let target = mv.target;
-        if serves && seen.version == Some(target) {
+        if serves && self.runs(id, target) {
             return self.done(id);
         }
         if target == VersionRef::To && !seen.undo_ready {

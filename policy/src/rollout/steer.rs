@@ -116,8 +116,9 @@ impl Rollout {
 
     fn is_pending(&self, id: ReplicaId) -> bool {
         let replica = self.replica(id);
-        let there = replica.state.serves() && replica.running == Some(self.goal);
+        let there = replica.state.serves() && self.runs(id, self.goal);
         !there
+            && self.plan.moves(id)
             && replica.state != ReplicaState::Parked
             && replica.survey.is_none()
             && !self.moves.contains_key(&id)
@@ -170,7 +171,8 @@ impl Rollout {
         if !self.moves.is_empty() || self.replicas.iter().any(|replica| replica.survey.is_some()) {
             return false;
         }
-        let all_there = self.ids().all(|id| !self.is_pending(id) && self.replica(id).state.serves());
+        let mut moved = self.ids().filter(|id| self.plan.moves(*id));
+        let all_there = moved.all(|id| !self.is_pending(id) && self.replica(id).state.serves());
         match &mut self.run {
             Run::Go if all_there => {
                 self.end(if self.goal == VersionRef::To { Outcome::Completed } else { Outcome::RolledBack });

@@ -68,10 +68,11 @@ impl Rollout {
             // New requests reach it: whatever drain there was has to begin again.
             mv.drain = DrainWatch::default();
         }
+        let running = self.known(id, seen.version.filter(|_| seen.process));
         let replica = self.replica_mut(id);
         replica.seen_serving = serves;
         replica.dead = !seen.process;
-        replica.running = seen.version.filter(|_| seen.process);
+        replica.running = running;
         // In a move the replica's own story is better known than what one look can tell: traffic is only ever added.
         replica.traffic = seen.process && (seen.in_rotation || replica.traffic || !in_move);
         if !serves && !in_move && replica.trouble.is_none() {
@@ -111,8 +112,8 @@ impl Rollout {
         let (step, purpose, target) = (mv.step(), mv.purpose, mv.target);
         let take_out = mv.index_of(Step::TakeOut);
         let health = mv.index_of(Step::Health);
-        let Replica { dead, running, seen_serving, .. } = *self.replica(id);
-        let runs_target = running == Some(target) && !dead;
+        let Replica { dead, seen_serving, .. } = *self.replica(id);
+        let runs_target = self.runs(id, target) && !dead;
         match step {
             Step::Gate => self.enter(id, 0),
             Step::Soak if runs_target && seen_serving => {}

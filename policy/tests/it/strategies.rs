@@ -1,0 +1,261 @@
+//! What each strategy does besides rolling: its good end, a person's order and a dead executor at every event, its journal cut anywhere.
+
+use slackwater_policy::{
+    HoldReason, OnFailure, Operator, Outcome, Phase, Plan, ReplicaId, Rollout, Target, VersionRef, fold,
+};
+
+use crate::anywhere::the_journal_of_ends_at_every_record;
+use crate::happy::plan;
+use crate::world::{Fate, Run, secs};
+
+/// A plan, what is true at its good end, and what after it was rolled back.
+struct Case {
+    plan: Plan,
+    done: fn(&Run) -> bool,
+    back: fn(&Run) -> bool,
+}
+
+fn run(plan: &Plan) -> Run {
+    let mut run = Run::new(plan.clone());
+    run.world.start_takes = secs(10);
+    run
+}
+
+fn held(run: &Run) -> Option<HoldReason> {
+    match run.rollout.phase() {
+        Phase::Holding { reason, settled: true, .. } => Some(reason),
+        _ => None,
+    }
+}
+
+/// Every order and a restart of the executor after every event, with and without a replica that does not come up as it should.
+fn survives_everywhere(case: &Case) {
+    for broken in [None, Some(0), Some(1)] {
+        let mut plan = case.plan.clone();
+        plan.rollout.steps.health.within = Some(secs(80));
+        let broken = broken.filter(|id| plan.replicas.get(*id).is_some());
+        let n = plan.replicas.len();
+        let mut run = run(&plan);
+        if let Some(id) = broken {
+            run.world.real[id].never_healthy = Some(VersionRef::To);
+        }
+        run.step();
+        while !run.rollout.rests() {
+            let ordered = |order| {
+                let mut run = run.clone();
+                run.order(order).run();
+                run
+            };
+            let mut paused = ordered(Operator::Pause);
+            assert_eq!(paused.serving(), n, "hold means N: {:#?}", paused.rollout.status());
+            if paused.rollout.outcome().is_none() {
+                paused.order(Operator::Resume).run();
+            }
+            assert!(broken.is_some() || (case.done)(&paused), "{:#?}", paused.rollout.status());
+
+            let aborted = ordered(Operator::Abort);
+            assert_eq!(aborted.serving(), n, "{:#?}", aborted.rollout.status());
+            assert_eq!(aborted.rollout.outcome(), Some(Outcome::Aborted));
+
+            let back = ordered(Operator::Rollback);
+            assert_eq!(back.rollout.outcome(), Some(Outcome::RolledBack));
+            assert!((case.back)(&back), "{:#?}", back.rollout.status());
+
+            let mut restarted = run.clone();
+            restarted.world.clear_queue();
+            restarted.rollout = Rollout::replay(plan.clone(), &restarted.records).unwrap();
+            restarted.restart().run();
+            assert_eq!(restarted.serving(), n);
+            assert!(broken.is_some() || (case.done)(&restarted), "{:#?}", restarted.rollout.status());
+            assert_eq!(fold(&plan, &restarted.records).cut, 0, "nobody was cut by the crash");
+            assert!(run.step());
+        }
+        assert!(broken.is_some() || (case.done)(&run));
+    }
+    the_journal_of_ends_at_every_record(&case.plan, case.done);
+}
+
+fn completed(run: &Run) -> bool {
+    run.rollout.outcome() == Some(Outcome::Completed) && run.serving() == run.world.real.len()
+}
+
+fn drill(replicas: usize) -> Plan {
+    let mut plan = plan(replicas);
+    plan.to.name.clone_from(&plan.from.name);
+    plan.target = Target::Same;
+    plan
+}
+
+#[test]
+fn a_drill_restarts_each_once_and_tells_by_the_stop() {
+    let mut run = run(&drill(3));
+    run.run();
+    assert!(completed(&run));
+    assert!(run.world.real.iter().all(|real| real.starts == 1), "{:#?}", run.world.real);
+    assert!(run.rollout.report().exceptions.is_empty());
+    let report = fold(run.rollout.plan(), &run.records);
+    assert_eq!((report.moves.len(), report.serving_min, report.cut), (3, 2, 0));
+}
+
+#[test]
+fn a_drill_survives_everywhere() {
+    survives_everywhere(&Case {
+        plan: drill(3),
+        done: |run| completed(run) && run.world.real.iter().all(|real| real.starts >= 1),
+        back: |run| run.serving() == 3 && run.rollout.report().exceptions.is_empty(),
+    });
+}
+
+#[test]
+fn a_drill_rolled_back_leaves_what_serves_alone() {
+    let mut run = run(&drill(3));
+    run.run_until(|run| run.world.real[1].starts == 1);
+    run.order(Operator::Rollback).run();
+    assert_eq!(run.rollout.outcome(), Some(Outcome::RolledBack));
+    let starts: Vec<u32> = run.world.real.iter().map(|real| real.starts).collect();
+    assert_eq!(starts[0], 1, "it serves: not again");
+    assert_eq!(starts[2], 0, "never begun");
+    assert_eq!(run.serving(), 3);
+}
+
+#[test]
+fn a_drill_whose_replica_does_not_come_up_brings_it_up_again_with_the_same_version() {
+    for on_failure in [OnFailure::RollBackReplica, OnFailure::RollBackAll] {
+        let mut plan = drill(3);
+        plan.rollout.on_failure = on_failure;
+        plan.rollout.steps.health.within = Some(secs(80));
+        let mut run = run(&plan);
+        // The world lets the start that mends succeed.
+        run.world.real[0].never_healthy = Some(VersionRef::To);
+        run.run();
+        assert_eq!(run.serving(), 3);
+        assert_eq!(run.world.real[0].starts, 3, "twice for the drill, once to mend it");
+        assert_eq!((run.world.real[1].starts, run.world.real[2].starts), (0, 0));
+        if on_failure == OnFailure::RollBackAll {
+            assert_eq!(run.rollout.outcome(), Some(Outcome::RolledBack));
+        } else {
+            assert!(matches!(held(&run), Some(HoldReason::MoveFailed { replica: ReplicaId(0), .. })));
+            run.order(Operator::Resume).run();
+            assert!(completed(&run));
+            assert_eq!(run.world.real[0].starts, 3, "it was restarted: that is done");
+        }
+    }
+}
+
+#[test]
+fn one_that_came_back_by_itself_before_its_turn_is_restarted_and_after_it_is_not() {
+    for (who, starts) in [(2, 1), (0, 1)] {
+        let mut run = run(&drill(3));
+        run.run_until(|run| run.world.real[1].starts == 1);
+        let down = run.world.crash(who);
+        // Its supervisor has started it before anybody noticed.
+        run.world.real[usize::from(who)].process = Some(VersionRef::From);
+        run.tell(down, &mut |_| Fate::Usual);
+        run.tell(slackwater_policy::Event::ReplicaUp { replica: ReplicaId(who) }, &mut |_| Fate::Usual);
+        run.run();
+        assert!(completed(&run));
+        assert_eq!(run.world.real[usize::from(who)].starts, starts, "replica {who}");
+    }
+}
+
+fn only(mut plan: Plan, names: &[&str]) -> Plan {
+    plan.only = names.iter().map(|name| (*name).to_owned()).collect();
+    plan
+}
+
+fn starts(run: &Run) -> Vec<u32> {
+    run.world.real.iter().map(|real| real.starts).collect()
+}
+
+#[test]
+fn only_those_named_are_touched_and_the_others_named() {
+    let mut run = run(&only(plan(3), &["r2"]));
+    run.run();
+    assert_eq!(run.rollout.outcome(), Some(Outcome::Completed));
+    assert_eq!(starts(&run), [0, 0, 1]);
+    let report = run.rollout.report();
+    assert_eq!(report.serving, [ReplicaId(2)]);
+    for (exception, name) in report.exceptions.iter().zip(["r0", "r1"]) {
+        assert_eq!(exception.name, name);
+        assert!(exception.reason.contains("the plan's `only` leaves it alone"), "{}", exception.reason);
+        assert_eq!(exception.mend, format!("slackwater run PLAN --only {name}"));
+    }
+}
+
+#[test]
+fn a_drill_of_one_leaves_the_others_right_as_they_are() {
+    let mut run = run(&only(drill(3), &["r1"]));
+    run.run();
+    assert!(completed(&run));
+    assert_eq!(starts(&run), [0, 1, 0]);
+    assert!(run.rollout.report().exceptions.is_empty());
+}
+
+#[test]
+fn one_left_alone_that_is_down_keeps_the_others_in_and_does_not_keep_the_end() {
+    let mut plan = only(plan(3), &["r0"]);
+    plan.gate.wait_max = secs(60);
+    let mut shut = run(&plan);
+    shut.world.real[2].process = None;
+    shut.run();
+    assert!(matches!(held(&shut), Some(HoldReason::Gate { replica: ReplicaId(0), .. })));
+    assert_eq!((shut.serving(), starts(&shut)), (2, vec![0, 0, 0]));
+
+    let mut late = run(&plan);
+    late.run_until(|run| run.world.real[0].starts == 1);
+    let down = late.world.crash(2);
+    late.tell(down, &mut |_| Fate::Usual);
+    late.run();
+    assert_eq!(late.rollout.outcome(), Some(Outcome::Completed));
+    assert_eq!(starts(&late), [1, 0, 0]);
+    let report = late.rollout.report();
+    assert_eq!(report.exceptions.len(), 2);
+    assert!(report.exceptions[1].reason.starts_with("does not serve"), "{}", report.exceptions[1].reason);
+}
+
+#[test]
+fn a_subset_survives_everywhere() {
+    survives_everywhere(&Case {
+        plan: only(plan(3), &["r0", "r2"]),
+        done: |run| completed(run) && run.world.real[1].starts == 0,
+        back: |run| run.all_serve(VersionRef::From) && run.world.real[1].starts == 0,
+    });
+    survives_everywhere(&Case {
+        plan: only(drill(3), &["r1"]),
+        done: |run| completed(run) && run.world.real[0].starts + run.world.real[2].starts == 0,
+        back: |run| run.serving() == 3 && run.world.real[0].starts + run.world.real[2].starts == 0,
+    });
+}
+
+#[test]
+fn what_is_refused() {
+    let refused = |plan: Plan, words: &str| {
+        let error = plan.validate().unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    refused(only(plan(3), &["r9"]), "only is r9; expected names of replicas in the plan");
+    refused(only(plan(3), &["r1", "r1"]), "only is r1; expected each name once");
+    let mut other = drill(3);
+    other.to.name = "model-2".to_owned();
+    refused(other, "to.name is model-2; expected the name in from.name");
+    let mut order = only(plan(3), &["r1"]);
+    order.strategy =
+        slackwater_policy::StrategySpec::Rolling { max_unavailable: 1, order: vec!["r0".to_owned()] };
+    refused(order, "strategy.order is r0; expected names that `only` has too");
+}
+
+#[test]
+fn the_keys_of_a_drill() {
+    let text = r#"
+        schema = "slackwater.plan/1"
+        target = "same"
+        only = ["r1"]
+        from.name = "llama-3.1"
+        to.name = "llama-3.1"
+        replicas = [{ name = "r0" }, { name = "r1" }]
+    "#;
+    let plan: Plan = toml::from_str(text).unwrap();
+    plan.validate().unwrap();
+    assert!(plan.is_drill() && plan.moves(ReplicaId(1)) && !plan.moves(ReplicaId(0)));
+    assert_eq!(toml::from_str::<Plan>(&toml::to_string(&plan).unwrap()).unwrap(), plan);
+}
