@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use crate::{
-    Action, AtDeadline, Figure, GuardAction, Limits, Plan, PlanError, SCHEMA, Span, Step, StepLimits, Time,
+    Action, Approve, AtDeadline, Figure, GuardAction, Limits, Plan, PlanError, SCHEMA, Span, Step,
+    StepLimits, StrategySpec, Time,
 };
 
 /// More replicas than any chassis has GPUs, and few enough for every index to be a `ReplicaId`.
@@ -42,7 +43,7 @@ impl StepLimits {
     /// `None` for the steps that have times of their own.
     pub(crate) fn of_step(&self, step: Step) -> Option<Limits> {
         match step {
-            Step::Gate | Step::AwaitZero | Step::Soak => None,
+            Step::Gate | Step::AllReady | Step::AwaitZero | Step::AllStopped | Step::Soak => None,
             Step::TakeOut => Some(self.take_out),
             Step::Stop => Some(self.stop),
             Step::GpuFree(_) => Some(self.gpu_free),
@@ -104,7 +105,7 @@ impl Plan {
 
     fn check_fleet(&self) -> Result<(), PlanError> {
         let count = self.replicas.len();
-        if count == 1 {
+        if count == 1 && !self.strategy.together() {
             return Err(PlanError::SingleReplica);
         }
         if count == 0 || count > REPLICAS_MAX {
@@ -139,10 +140,7 @@ impl Plan {
                 )?;
             }
         }
-        let max_unavailable = self.strategy.max_unavailable();
-        if max_unavailable == 0 || max_unavailable >= count {
-            return Err(PlanError::MaxUnavailable { found: max_unavailable, replicas: count });
-        }
+        self.check_strategy()?;
         self.check_names("only", &self.only)?;
         self.check_names("strategy.order", self.strategy.order())?;
         for name in self.strategy.order() {
@@ -155,6 +153,40 @@ impl Plan {
             &self.to.name,
             "the name in from.name, as target is `same`: a restart drill changes no version",
         )
+    }
+
+    fn check_strategy(&self) -> Result<(), PlanError> {
+        let count = self.replicas.len();
+        match &self.strategy {
+            StrategySpec::Rolling { max_unavailable, .. } => {
+                let found = usize::from(*max_unavailable);
+                if found == 0 || found >= count {
+                    return Err(PlanError::MaxUnavailable { found, replicas: count });
+                }
+            }
+            StrategySpec::Recreate { accept_downtime, at_once, .. } => {
+                check(
+                    *accept_downtime,
+                    "strategy.accept_downtime",
+                    accept_downtime,
+                    "true, as nobody may serve for a while: say so, or take strategy.kind `rolling`",
+                )?;
+                let together = at_once.map_or(count, usize::from);
+                check(
+                    (1..=count).contains(&together),
+                    "strategy.at_once",
+                    together,
+                    "1 to the number of replicas; leave it out for all",
+                )?;
+                check(
+                    self.rollout.approve != Approve::First || together < count,
+                    "rollout.approve",
+                    "first",
+                    "`each` (asks before each chunk) or `none`, as all go together and nobody is first",
+                )?;
+            }
+        }
+        Ok(())
     }
 
     /// Names of replicas, each once.

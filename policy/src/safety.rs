@@ -8,6 +8,9 @@
 //! - **Restart drill** (`target = "same"`). 4: the version is the one both names mean, and toward `To` it must be answered by a process
 //!   started after a stop of the old one was confirmed. 5: unchanged, as what must be there to go back is what must be there to go on. 6:
 //!   going back, any replica that serves the version is right, restarted or not.
+//! - **Recreate** (`accept_downtime = true`, without which the plan is refused). 1: no command takes a replica out while fewer than
+//!   `N - at_once` others serve; with all at once that is none. 2: holds unless `at_once` covers the whole fleet. 5: the window is asked again
+//!   when the chunk leaves together.
 //! - **A subset** (`only`). 1 and 2 count the whole fleet. 5: nothing changes a replica the plan leaves alone. 6: those are named too when
 //!   they serve something else; the end does not wait for them.
 
@@ -169,7 +172,11 @@ impl Safety {
         let view = &self.replicas[replica.index()];
         if view.serving {
             let others = self.others(replica);
-            assert!(others > 0, "safety condition 2: {replica} is the last one that serves; seen: {view:?}");
+            let last_may = self.plan.strategy.accepts_downtime();
+            assert!(
+                others > 0 || last_may,
+                "safety condition 2: {replica} is the last one that serves; seen: {view:?}"
+            );
             let needed = self.replicas.len().saturating_sub(self.plan.strategy.max_unavailable());
             assert!(
                 others >= needed,

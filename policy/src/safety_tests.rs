@@ -114,6 +114,27 @@ fn condition_2_the_last_one() {
 }
 
 #[test]
+fn conditions_1_and_2_where_downtime_is_accepted() {
+    let chunks = |at_once| {
+        move |plan: &mut Plan| {
+            plan.strategy =
+                crate::StrategySpec::Recreate { accept_downtime: true, at_once, order: Vec::new() };
+        }
+    };
+    let mut fed = Fed::new(chunks(None));
+    down(&mut fed, 1);
+    down(&mut fed, 2);
+    fed.take_out();
+    let mut fed = Fed::new(chunks(Some(2)));
+    down(&mut fed, 1);
+    fed.take_out();
+    let mut fed = Fed::new(chunks(Some(2)));
+    down(&mut fed, 1);
+    down(&mut fed, 2);
+    fed.fires(1, Fed::take_out);
+}
+
+#[test]
 fn condition_3_a_stop_with_requests_in_flight() {
     Fed::new(|_| {}).fires(3, Fed::stop);
     let mut fed = Fed::new(|_| {});

@@ -331,7 +331,10 @@ impl Rollout {
                 self.fire(timer);
                 continue;
             }
-            if self.surveying || !(self.steer_moves() || self.begin_moves() || self.rest()) {
+            let quiet = |rollout: &mut Rollout| {
+                !(rollout.steer_moves() || rollout.go_together() || rollout.begin_moves() || rollout.rest())
+            };
+            if self.surveying || quiet(self) {
                 return;
             }
         }

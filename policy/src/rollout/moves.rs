@@ -83,7 +83,9 @@ impl Rollout {
                 let soak = self.plan.rollout.soak;
                 self.timers.set(Timer::Soak(id), now + soak);
             }
-            Step::GpuFree(_)
+            Step::AllReady
+            | Step::AllStopped
+            | Step::GpuFree(_)
             | Step::Health
             | Step::Identity(_)
             | Step::Smoke
@@ -111,7 +113,7 @@ impl Rollout {
             Step::Smoke => Action::SmokePrompt,
             Step::WarmUp => Action::WarmUp { requests: rollout.warm_up_requests },
             Step::Admit => Action::Admit { weight: rollout.admit_weight },
-            Step::Soak => return,
+            Step::AllReady | Step::AllStopped | Step::Soak => return,
         };
         if matches!(action, Action::Admit { .. }) {
             // From here on it may have requests, whether a reply comes or not.
@@ -214,7 +216,7 @@ impl Rollout {
 
     // The gate.
 
-    fn gate_look(&mut self, id: ReplicaId) {
+    pub(super) fn gate_look(&mut self, id: ReplicaId) {
         if self.window_shut(id) {
             let expected = self.plan.rollout.move_expected;
             let until = next_window(&self.plan.windows, self.now, expected);
@@ -224,7 +226,7 @@ impl Rollout {
     }
 
     /// Going back is not bound to windows: a fleet on two versions is worse than a late move.
-    fn window_shut(&mut self, id: ReplicaId) -> bool {
+    pub(super) fn window_shut(&mut self, id: ReplicaId) -> bool {
         let upgrade = self.in_hand(id).target == VersionRef::To;
         let plan = &self.plan;
         upgrade
@@ -244,6 +246,7 @@ impl Rollout {
             return self.hold(HoldReason::NoWayBack { replica: id }, None);
         }
         let gated = target == VersionRef::To || self.plan.rollout.rollback_gated;
+        let gated = gated && !self.plan.strategy.accepts_downtime();
         if serves && gated && !self.plan.gate.capacity.is_empty() {
             return self.issue(id, false, Action::MeasureLoad);
         }
@@ -362,7 +365,7 @@ impl Rollout {
             }
             _ => match self.plan.rollout.steps.of_step(step) {
                 Some(limits) => (limits.every, !retryable || limits.exhausted(tries, began, now)),
-                None => unreachable!("a soak asks nothing"),
+                None => unreachable!("nothing is asked while it soaks or waits for others"),
             },
         };
         if !over {
@@ -385,8 +388,9 @@ impl Rollout {
     }
 
     pub(super) fn approval_back(&mut self) {
-        // A move that never began has not used its approval.
-        if self.approvals_wanted() == Approve::Each {
+        // A move that never began has not used its approval; one that is for a chunk is used while any of it goes on.
+        let used = self.plan.strategy.together() && !self.moves.is_empty();
+        if self.approvals_wanted() == Approve::Each && !used {
             self.approved = true;
         }
     }

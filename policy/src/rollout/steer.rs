@@ -75,8 +75,10 @@ impl Rollout {
         let aborts = self.run == Run::Abort;
         let turned = mv.target != self.goal;
         match mv.step() {
-            Step::Gate if holds || aborts || turned || self.a_down_one_waits(id) => Steer::CallOff,
-            Step::Gate => Steer::GoOn,
+            Step::Gate | Step::AllReady if holds || aborts || turned || self.a_down_one_waits(id) => {
+                Steer::CallOff
+            }
+            Step::Gate | Step::AllReady => Steer::GoOn,
             Step::Soak if aborts || turned => Steer::LeaveServing,
             Step::Soak => Steer::GoOn,
             _ if mv.stopped || !mv.was_serving => {
@@ -145,13 +147,18 @@ impl Rollout {
         if self.moves.len() >= at_once {
             return false;
         }
+        // Nobody joins those that have left together, and what was approved for one of them was for all.
+        let joins = self.plan.strategy.together() && !self.moves.is_empty();
+        if joins && !self.moves.values().all(|mv| matches!(mv.step(), Step::Gate | Step::AllReady)) {
+            return false;
+        }
         let Some(id) = self.next_pending() else { return false };
         if self.replica(id).moves_done > self.plan.rollout.revivals {
             self.park_idle(id, "went down again after it was moved and brought up again".to_owned());
             return true;
         }
         let ask = match self.approvals_wanted() {
-            Approve::Each => true,
+            Approve::Each => !joins,
             Approve::First => self.upgrades_done > 0,
             Approve::None => false,
         };
@@ -163,6 +170,33 @@ impl Rollout {
             self.approved = false;
         }
         self.begin(id, self.goal, Purpose::Goal);
+        true
+    }
+
+    /// Lets one go on that waited for others which are now where it is. Whether there was one.
+    pub(super) fn go_together(&mut self) -> bool {
+        let any = |steps: &[Step]| {
+            let mut goals = self.moves.values().filter(|mv| mv.purpose == Purpose::Goal);
+            goals.any(|mv| steps.contains(&mv.step()))
+        };
+        let ready = !any(&[Step::Gate]);
+        let stopped = !any(&[Step::TakeOut, Step::AwaitZero, Step::Stop]);
+        let free = self.moves.iter().find(|(_, mv)| match mv.step() {
+            Step::AllReady => ready,
+            Step::AllStopped => stopped,
+            _ => false,
+        });
+        let Some((id, mv)) = free.map(|(id, mv)| (*id, mv)) else { return false };
+        if mv.step() == Step::AllStopped {
+            self.advance(id);
+        } else if self.window_shut(id) {
+            self.gate_look(id);
+        } else if self.replica(id).state.serves() && self.serving_besides(id) < self.others_needed() {
+            // Somebody went down since its gate: it waits there.
+            self.enter(id, 0);
+        } else {
+            self.advance(id);
+        }
         true
     }
 
@@ -243,6 +277,9 @@ impl Rollout {
     }
 
     pub(super) fn guard_sample(&mut self, figure: Figure, value: f64) {
+        if self.plan.strategy.accepts_downtime() && !self.replicas.iter().any(|it| it.state.serves()) {
+            return self.guards.fill_with(Default::default);
+        }
         let plan = std::sync::Arc::clone(&self.plan);
         let mut breached = None;
         for (guard, watch) in plan.guards.iter().zip(&mut self.guards) {

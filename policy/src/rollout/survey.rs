@@ -93,7 +93,7 @@ impl Rollout {
     }
 
     fn at_gate(&self, id: ReplicaId) -> bool {
-        self.moves.get(&id).is_some_and(|mv| mv.step() == Step::Gate)
+        self.moves.get(&id).is_some_and(|mv| matches!(mv.step(), Step::Gate | Step::AllReady))
     }
 
     fn survey_over(&mut self) {
@@ -115,7 +115,7 @@ impl Rollout {
         let Replica { dead, seen_serving, .. } = *self.replica(id);
         let runs_target = self.runs(id, target) && !dead;
         match step {
-            Step::Gate => self.enter(id, 0),
+            Step::Gate | Step::AllReady => self.enter(id, 0),
             Step::Soak if runs_target && seen_serving => {}
             Step::Admit if runs_target && seen_serving => self.reached(id, ReplicaState::Readmitted),
             // It takes requests, or may: before it is touched again the gate is asked again.
@@ -158,11 +158,11 @@ impl Rollout {
         // Moves are set right when the survey is over.
         let Some(mv) = self.moves.get(&id).filter(|_| !self.surveying) else { return };
         match (mv.step(), mv.purpose) {
-            (Step::Gate, _) => self.enter(id, 0),
+            (Step::Gate | Step::AllReady, _) => self.enter(id, 0),
             (_, Purpose::PutBack) => self.restore(id, format!("went down: {reason}")),
             (Step::AwaitZero, _) => self.drained(id),
             // Still to be confirmed out, or on its way down by our order.
-            (Step::TakeOut | Step::Stop | Step::GpuFree(_), _) => {}
+            (Step::TakeOut | Step::Stop | Step::AllStopped | Step::GpuFree(_), _) => {}
             _ => self.bring_up_failed(id, format!("went down: {reason}"), false),
         }
     }

@@ -164,11 +164,45 @@ fn plans() -> impl Strategy<Value = Plan> {
     )
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Rolling,
+    Recreate { single: bool, at_once: Option<u16> },
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    let chunks = (prop::bool::weighted(0.2), prop::option::of(1_u16..5));
+    prop_oneof![
+        2 => Just(Kind::Rolling),
+        1 => chunks.prop_map(|(single, at_once)| Kind::Recreate { single, at_once }),
+    ]
+}
+
+/// Changes a rolling plan into one of this kind.
+fn set_strategy(plan: &mut Plan, kind: Kind) {
+    match kind {
+        Kind::Rolling => {}
+        Kind::Recreate { single, at_once } => {
+            if single {
+                plan.replicas.truncate(1);
+            }
+            let count = u16::try_from(plan.replicas.len()).unwrap();
+            let at_once = at_once.map(|k| k.min(count));
+            let order = if single { Vec::new() } else { vec!["r1".to_owned()] };
+            plan.strategy = StrategySpec::Recreate { accept_downtime: true, at_once, order };
+            if plan.rollout.approve == Approve::First && at_once.is_none_or(|k| k == count) {
+                plan.rollout.approve = Approve::Each;
+            }
+        }
+    }
+}
+
 /// Any strategy's plan: a drill or not, of all replicas or some.
 fn any_plans() -> impl Strategy<Value = Plan> {
     let some = prop::collection::vec(any::<bool>(), 5);
     let named = prop_oneof![3 => Just(None), 1 => some.prop_map(Some)];
-    (plans(), prop::bool::weighted(0.25), named).prop_map(|(mut plan, drill, named)| {
+    (plans(), kinds(), prop::bool::weighted(0.25), named).prop_map(|(mut plan, kind, drill, named)| {
+        set_strategy(&mut plan, kind);
         if drill {
             plan.target = Target::Same;
             plan.to.name.clone_from(&plan.from.name);
@@ -176,9 +210,11 @@ fn any_plans() -> impl Strategy<Value = Plan> {
         let named = named.unwrap_or_default();
         let chosen = plan.replicas.iter().zip(named).filter(|(_, chosen)| *chosen);
         plan.only = chosen.map(|(replica, _)| replica.name.clone()).collect();
-        if let StrategySpec::Rolling { order, .. } = &mut plan.strategy {
-            order.retain(|name| plan.only.is_empty() || plan.only.contains(name));
-        }
+        let (StrategySpec::Rolling { order, .. } | StrategySpec::Recreate { order, .. }) = &mut plan.strategy
+        else {
+            unreachable!("a strategy these plans do not draw");
+        };
+        order.retain(|name| plan.only.is_empty() || plan.only.contains(name));
         plan
     })
 }

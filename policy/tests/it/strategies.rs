@@ -1,7 +1,8 @@
 //! What each strategy does besides rolling: its good end, a person's order and a dead executor at every event, its journal cut anywhere.
 
 use slackwater_policy::{
-    HoldReason, OnFailure, Operator, Outcome, Phase, Plan, ReplicaId, Rollout, Target, VersionRef, fold,
+    Approve, Event, Figure, Guard, GuardAction, HoldReason, OnFailure, Operator, Outcome, Phase, Plan,
+    ReplicaId, Rollout, StrategySpec, Target, Time, VersionRef, fold,
 };
 
 use crate::anywhere::the_journal_of_ends_at_every_record;
@@ -151,7 +152,7 @@ fn one_that_came_back_by_itself_before_its_turn_is_restarted_and_after_it_is_not
         // Its supervisor has started it before anybody noticed.
         run.world.real[usize::from(who)].process = Some(VersionRef::From);
         run.tell(down, &mut |_| Fate::Usual);
-        run.tell(slackwater_policy::Event::ReplicaUp { replica: ReplicaId(who) }, &mut |_| Fate::Usual);
+        run.tell(Event::ReplicaUp { replica: ReplicaId(who) }, &mut |_| Fate::Usual);
         run.run();
         assert!(completed(&run));
         assert_eq!(run.world.real[usize::from(who)].starts, starts, "replica {who}");
@@ -227,6 +228,118 @@ fn a_subset_survives_everywhere() {
     });
 }
 
+fn recreate(replicas: usize, at_once: Option<u16>) -> Plan {
+    let mut plan = plan(replicas);
+    plan.strategy = StrategySpec::Recreate { accept_downtime: true, at_once, order: Vec::new() };
+    plan
+}
+
+/// When each replica was asked this.
+fn times(run: &Run, name: &str) -> Vec<Time> {
+    let asked = run.world.issued.iter().filter(|(_, command)| command.action.name() == name);
+    asked.map(|(at, _)| *at).collect()
+}
+
+#[test]
+fn recreate_stops_all_before_it_starts_any() {
+    let mut run = run(&recreate(3, None));
+    run.world.real[1].busy_for = secs(60);
+    run.run();
+    assert!(completed(&run) && run.all_serve(VersionRef::To));
+    let (out, stop, start) = (times(&run, "take out"), times(&run, "stop"), times(&run, "start"));
+    assert_eq!((out.len(), stop.len(), start.len()), (3, 3, 3));
+    assert!(out.iter().max() < stop.iter().min() && stop.iter().max() < start.iter().min());
+    let report = fold(run.rollout.plan(), &run.records);
+    assert_eq!((report.serving_min, report.cut), (0, 0));
+}
+
+#[test]
+fn recreate_in_chunks() {
+    let mut run = run(&recreate(5, Some(2)));
+    run.run();
+    assert!(completed(&run) && run.all_serve(VersionRef::To));
+    let report = fold(run.rollout.plan(), &run.records);
+    assert_eq!(report.serving_min, 3);
+    let out = times(&run, "take out");
+    assert!(out[0] == out[1] && out[2] == out[3] && out[1] < out[2] && out[3] < out[4], "{out:?}");
+    assert!(times(&run, "admit")[1] < out[2], "the next chunk waits for the whole of this one");
+}
+
+#[test]
+fn recreate_of_a_single_replica_and_a_drill_of_one() {
+    let mut single = run(&recreate(1, None));
+    single.run();
+    assert!(completed(&single) && single.all_serve(VersionRef::To));
+    let mut same = recreate(1, None);
+    same.target = Target::Same;
+    same.to.name.clone_from(&same.from.name);
+    let mut same = run(&same);
+    same.run();
+    assert!(completed(&same));
+    assert_eq!(starts(&same), [1]);
+}
+
+#[test]
+fn recreate_survives_everywhere() {
+    for (replicas, at_once) in [(3, None), (3, Some(2)), (1, None), (2, Some(1))] {
+        survives_everywhere(&Case {
+            plan: recreate(replicas, at_once),
+            done: |run| completed(run) && run.all_serve(VersionRef::To),
+            back: |run| run.all_serve(VersionRef::From),
+        });
+    }
+}
+
+#[test]
+fn recreate_leaves_nothing_before_all_can_be_undone() {
+    let mut run = run(&recreate(3, None));
+    run.world.real[2].undo_ready = false;
+    run.run();
+    assert_eq!(held(&run), Some(HoldReason::NoWayBack { replica: ReplicaId(2) }));
+    assert!(times(&run, "take out").is_empty());
+    run.world.real[2].undo_ready = true;
+    run.order(Operator::Resume).run();
+    assert!(completed(&run));
+}
+
+#[test]
+fn recreate_asks_for_one_approval_a_chunk() {
+    for (at_once, asked) in [(None, 1), (Some(2), 2)] {
+        let mut plan = recreate(4, at_once);
+        plan.rollout.approve = Approve::Each;
+        let mut run = run(&plan);
+        let mut given = 0;
+        while run.run().rollout.outcome().is_none() {
+            assert_eq!((held(&run), run.serving()), (Some(HoldReason::Approval), 4));
+            run.order(Operator::Approve);
+            given += 1;
+        }
+        assert_eq!((completed(&run), given), (true, asked));
+    }
+}
+
+#[test]
+fn recreate_does_not_roll_back_for_the_errors_it_accepted() {
+    let mut plan = recreate(2, None);
+    plan.guards = vec![Guard {
+        figure: Figure::ErrorRate,
+        limit: 0.1,
+        sustained: secs(5),
+        action: GuardAction::RollBack,
+    }];
+    let mut run = run(&plan);
+    run.run_until(|run| run.serving() == 0);
+    for _ in 0..4 {
+        run.tell(Event::Figure { figure: Figure::ErrorRate, value: 1.0 }, &mut |_| Fate::Usual);
+        let until = run.world.now + secs(3);
+        run.world.schedule(until, Event::Tick);
+        run.run_until(|run| run.world.now >= until);
+    }
+    assert_eq!(run.serving(), 0);
+    run.run();
+    assert!(completed(&run) && run.all_serve(VersionRef::To));
+}
+
 #[test]
 fn what_is_refused() {
     let refused = |plan: Plan, words: &str| {
@@ -235,12 +348,22 @@ fn what_is_refused() {
     };
     refused(only(plan(3), &["r9"]), "only is r9; expected names of replicas in the plan");
     refused(only(plan(3), &["r1", "r1"]), "only is r1; expected each name once");
+    let recreate = |accept_downtime, at_once| {
+        let mut plan = plan(3);
+        plan.strategy = StrategySpec::Recreate { accept_downtime, at_once, order: Vec::new() };
+        plan
+    };
+    refused(recreate(false, None), "strategy.accept_downtime is false; expected true, as nobody may serve");
+    refused(recreate(true, Some(0)), "strategy.at_once is 0; expected 1 to the number of replicas");
+    refused(recreate(true, Some(4)), "strategy.at_once is 4; expected 1 to the number of replicas");
+    let mut first = recreate(true, None);
+    first.rollout.approve = Approve::First;
+    refused(first, "rollout.approve is first; expected `each`");
     let mut other = drill(3);
     other.to.name = "model-2".to_owned();
     refused(other, "to.name is model-2; expected the name in from.name");
     let mut order = only(plan(3), &["r1"]);
-    order.strategy =
-        slackwater_policy::StrategySpec::Rolling { max_unavailable: 1, order: vec!["r0".to_owned()] };
+    order.strategy = StrategySpec::Rolling { max_unavailable: 1, order: vec!["r0".to_owned()] };
     refused(order, "strategy.order is r0; expected names that `only` has too");
 }
 
@@ -258,4 +381,19 @@ fn the_keys_of_a_drill() {
     plan.validate().unwrap();
     assert!(plan.is_drill() && plan.moves(ReplicaId(1)) && !plan.moves(ReplicaId(0)));
     assert_eq!(toml::from_str::<Plan>(&toml::to_string(&plan).unwrap()).unwrap(), plan);
+}
+
+#[test]
+fn the_keys_of_recreate() {
+    let text = r#"
+        schema = "slackwater.plan/1"
+        from.name = "llama-3.1"
+        to.name = "llama-3.3"
+        replicas = [{ name = "r0" }]
+        strategy = { kind = "recreate", accept_downtime = true }
+    "#;
+    let plan: Plan = toml::from_str(text).unwrap();
+    plan.validate().unwrap();
+    let silent: Plan = toml::from_str(&text.replace(", accept_downtime = true", "")).unwrap();
+    assert!(silent.validate().is_err());
 }
