@@ -143,9 +143,15 @@ impl Plan {
         self.check_strategy()?;
         self.check_names("only", &self.only)?;
         self.check_names("strategy.order", self.strategy.order())?;
-        for name in self.strategy.order() {
+        self.check_names("strategy.canary", self.strategy.canary().map_or(&[], std::slice::from_ref))?;
+        let order = self.strategy.order().iter().map(|name| ("strategy.order", name));
+        let canary = self.strategy.canary().map(|name| ("strategy.canary", name));
+        for (key, name) in order.chain(canary) {
             let moved = self.only.is_empty() || self.only.contains(name);
-            check(moved, "strategy.order", name, "names that `only` has too, as no other replica is moved")?;
+            check(moved, key, name, "names that `only` has too, as no other replica is moved")?;
+        }
+        if let Some(soak) = self.strategy.canary_soak() {
+            positive("strategy.canary_soak", soak)?;
         }
         check(
             !self.is_drill() || self.from.name == self.to.name,
@@ -158,7 +164,7 @@ impl Plan {
     fn check_strategy(&self) -> Result<(), PlanError> {
         let count = self.replicas.len();
         match &self.strategy {
-            StrategySpec::Rolling { max_unavailable, .. } => {
+            StrategySpec::Rolling { max_unavailable, .. } | StrategySpec::Canary { max_unavailable, .. } => {
                 let found = usize::from(*max_unavailable);
                 if found == 0 || found >= count {
                     return Err(PlanError::MaxUnavailable { found, replicas: count });

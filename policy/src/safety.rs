@@ -8,6 +8,8 @@
 //! - **Restart drill** (`target = "same"`). 4: the version is the one both names mean, and toward `To` it must be answered by a process
 //!   started after a stop of the old one was confirmed. 5: unchanged, as what must be there to go back is what must be there to go on. 6:
 //!   going back, any replica that serves the version is right, restarted or not.
+//! - **Canary**. 1, 2: rolling's. 5: and no move toward the new version begins while the
+//!   first replica that serves it was admitted less than `canary_soak` ago.
 //! - **Recreate** (`accept_downtime = true`, without which the plan is refused). 1: no command takes a replica out while fewer than
 //!   `N - at_once` others serve; with all at once that is none. 2: holds unless `at_once` covers the whole fleet. 5: the window is asked again
 //!   when the chunk leaves together.
@@ -30,6 +32,7 @@ pub(crate) struct Safety {
     replicas: Vec<View>,
     open: BTreeMap<CommandId, (ReplicaId, Action)>,
     window_waived_until: Time,
+    canary_passed: bool,
 }
 
 /// One replica as seen. Nothing is assumed in its favour.
@@ -55,6 +58,10 @@ struct View {
     undo_ready: bool,
     /// A stop of its process was confirmed: one that answers now was started since.
     restarted: bool,
+    /// When it was admitted with the new version, where that is a canary's.
+    canary_since: Option<Time>,
+    /// Since when looks, not an admission, have shown it serve the new version: the reply to a canary's admission may be lost.
+    seen_since: Option<Time>,
     /// A move toward this version has begun. A look at the replica outside a recovery ends it.
     moving: Option<VersionRef>,
     recovering: bool,
@@ -64,11 +71,21 @@ impl Safety {
     pub(crate) fn new(plan: Arc<Plan>) -> Safety {
         let unseen = View { traffic: true, ..View::default() };
         let replicas = vec![unseen; plan.replicas.len()];
-        Safety { plan, replicas, open: BTreeMap::new(), window_waived_until: Time::ZERO }
+        Safety {
+            plan,
+            replicas,
+            open: BTreeMap::new(),
+            window_waived_until: Time::ZERO,
+            canary_passed: false,
+        }
     }
 
     /// Folds an event in.
     pub(crate) fn saw(&mut self, now: Time, event: &Event) {
+        if let Some(soak) = self.plan.strategy.canary_soak() {
+            let mut since = self.replicas.iter().filter_map(|view| view.canary_since.or(view.seen_since));
+            self.canary_passed |= since.any(|since| now >= since + soak);
+        }
         match event {
             Event::Outcome { id, outcome } => {
                 if let Some((replica, action)) =
@@ -81,6 +98,7 @@ impl Safety {
                 let view = &mut self.replicas[replica.index()];
                 view.forget_checks();
                 (view.serving, view.dead) = (false, true);
+                (view.canary_since, view.seen_since) = (None, None);
             }
             Event::Recovered => {
                 self.open.clear();
@@ -114,6 +132,11 @@ impl Safety {
         match reply {
             Reply::Observed(seen) => {
                 view.observed(Observed { version: view.which(drill, seen.version), ..*seen });
+                if view.serving && view.version == Some(VersionRef::To) {
+                    view.seen_since = view.seen_since.or(Some(now));
+                } else {
+                    (view.canary_since, view.seen_since) = (None, None);
+                }
             }
             Reply::Out => view.out_at = view.out_at.or(Some(now)),
             Reply::InFlight { balancer, engine } => view.in_flight(now, *balancer, *engine),
@@ -138,7 +161,11 @@ impl Safety {
             }
             Reply::SmokeAnswered => view.smoke = true,
             // Its move goes on while it soaks; the look at the next gate ends it.
-            Reply::Admitted => view.serving = true,
+            Reply::Admitted => {
+                view.serving = true;
+                let upgraded = view.moving == Some(VersionRef::To) && view.version == Some(VersionRef::To);
+                view.canary_since = upgraded.then_some(now);
+            }
             Reply::Cut { .. } | Reply::WarmedUp | Reply::Load { .. } | Reply::Failed { .. } => {}
         }
     }
@@ -189,6 +216,13 @@ impl Safety {
                 "safety condition 5: a move of {replica} begins that could not be undone; seen: {view:?}"
             );
             let plan = &self.plan;
+            let soak = plan.strategy.canary_soak().filter(|_| !self.canary_passed).unwrap_or(Span::ZERO);
+            let soaks =
+                |view: &View| view.serving && view.canary_since.is_some_and(|since| now < since + soak);
+            assert!(
+                !self.replicas.iter().any(soaks),
+                "safety condition 5: a move of {replica} begins while the canary soaks; seen: {view:?}"
+            );
             assert!(
                 now < self.window_waived_until
                     || window_holds(&plan.windows, now, plan.rollout.move_expected),
@@ -314,7 +348,10 @@ impl View {
 
     fn asked(&mut self, action: &Action) {
         match action {
-            Action::TakeOut { toward } => (self.serving, self.moving) = (false, Some(*toward)),
+            Action::TakeOut { toward } => {
+                (self.serving, self.moving) = (false, Some(*toward));
+                (self.canary_since, self.seen_since) = (None, None);
+            }
             Action::Stop { .. } => {
                 self.forget_checks();
                 (self.serving, self.gpu_free_for, self.started) = (false, None, None);

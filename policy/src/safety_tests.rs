@@ -273,6 +273,43 @@ fn condition_4_of_a_drill_wants_a_process_started_since() {
 }
 
 #[test]
+fn condition_5_of_a_canary_wants_its_soak() {
+    let soaking = |seconds: u64| {
+        let mut fed = Fed::new(|plan| {
+            plan.strategy = crate::StrategySpec::Canary {
+                canary: None,
+                canary_soak: Span::from_secs(600),
+                max_unavailable: 1,
+                order: Vec::new(),
+            };
+        });
+        // The last one, so that the violation to come is the first one's.
+        let last = ReplicaId(2);
+        fed.told(last, Action::TakeOut { toward: VersionRef::To }, Reply::Out);
+        let none = Reply::InFlight { balancer: Some(0), engine: Some(0) };
+        fed.told(last, Action::ProbeInFlight, none.clone());
+        fed.told(last, Action::ProbeInFlight, none);
+        fed.told(last, Action::Stop { grace: Span::ZERO }, Reply::Stopped { cut: 0 });
+        fed.told(last, Action::ProbeGpu { version: VersionRef::To }, Reply::GpuFree);
+        fed.told(last, Action::Start { version: VersionRef::To }, Reply::Started);
+        fed.told(last, Action::ProbeHealth, Reply::Healthy);
+        let seen = Some(VersionRef::To);
+        let expect = VersionRef::To;
+        fed.told(last, Action::ProbeFingerprint { expect }, Reply::Fingerprint { seen });
+        fed.told(last, Action::SmokePrompt, Reply::SmokeAnswered);
+        fed.told(last, Action::Admit { weight: None }, Reply::Admitted);
+        fed.now = fed.now + Span::from_secs(seconds);
+        fed.safety.saw(fed.now, &Event::Tick);
+        fed
+    };
+    soaking(599).fires(5, Fed::take_out);
+    soaking(600).take_out();
+    // Toward the old version nobody waits for it.
+    let back = Action::TakeOut { toward: VersionRef::From };
+    soaking(10).told(FIRST, back, Reply::Out);
+}
+
+#[test]
 fn condition_5_one_the_plan_leaves_alone() {
     let others = |plan: &mut Plan| plan.only = vec!["b".to_owned(), "c".to_owned()];
     Fed::new(others).fires(5, Fed::take_out);

@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::VersionRef;
+use crate::time::human;
+use crate::{Span, VersionRef};
 
 /// How the fleet is moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,27 @@ pub enum StrategySpec {
         #[serde(default = "one")]
         max_unavailable: u16,
         /// Names of replicas to move first, in this order; the others follow as listed. Replicas that are down come before all.
+        #[serde(default)]
+        order: Vec<String>,
+    },
+    /// One replica first, watched for longer; then rolling.
+    ///
+    /// The canary is the first replica that gets the new version: the named one, else the first of `order`. One that is down is moved before
+    /// it, as that costs nothing, and is the canary then. Nobody else is moved until it has served the new version for `canary_soak` without
+    /// a break; `rollout.approve = "first"` asks a person after that. A canary that goes down while it soaks has failed at once, as one that
+    /// never came up (`rollout.on_failure`); a guard breached while it soaks rolls it back, whatever the guard's action is, and that ends the
+    /// rollout. A rollback has no canary.
+    Canary {
+        /// Which replica.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        canary: Option<String>,
+        /// How long it is watched; the others soak for `rollout.soak`.
+        #[serde(default = "quarter_of_an_hour", with = "human")]
+        canary_soak: Span,
+        /// As in `rolling`, for the others.
+        #[serde(default = "one")]
+        max_unavailable: u16,
+        /// As in `rolling`.
         #[serde(default)]
         order: Vec<String>,
     },
@@ -43,6 +65,10 @@ fn one() -> u16 {
     1
 }
 
+fn quarter_of_an_hour() -> Span {
+    Span::from_secs(900)
+}
+
 impl Default for StrategySpec {
     fn default() -> StrategySpec {
         StrategySpec::Rolling { max_unavailable: 1, order: Vec::new() }
@@ -53,7 +79,9 @@ impl StrategySpec {
     /// How many replicas may be out of service at once.
     pub fn max_unavailable(&self) -> usize {
         match self {
-            StrategySpec::Rolling { max_unavailable, .. } => usize::from(*max_unavailable),
+            StrategySpec::Rolling { max_unavailable, .. } | StrategySpec::Canary { max_unavailable, .. } => {
+                usize::from(*max_unavailable)
+            }
             StrategySpec::Recreate { at_once, .. } => at_once.map_or(usize::MAX, usize::from),
         }
     }
@@ -61,8 +89,23 @@ impl StrategySpec {
     /// Whether the plan says that nobody may serve for a while.
     pub fn accepts_downtime(&self) -> bool {
         match self {
-            StrategySpec::Rolling { .. } => false,
+            StrategySpec::Rolling { .. } | StrategySpec::Canary { .. } => false,
             StrategySpec::Recreate { accept_downtime, .. } => *accept_downtime,
+        }
+    }
+
+    /// How long the first replica is watched before any other is moved; `None` where it is as the others.
+    pub fn canary_soak(&self) -> Option<Span> {
+        match self {
+            StrategySpec::Canary { canary_soak, .. } => Some(*canary_soak),
+            StrategySpec::Rolling { .. } | StrategySpec::Recreate { .. } => None,
+        }
+    }
+
+    pub(crate) fn canary(&self) -> Option<&String> {
+        match self {
+            StrategySpec::Canary { canary, .. } => canary.as_ref(),
+            StrategySpec::Rolling { .. } | StrategySpec::Recreate { .. } => None,
         }
     }
 
@@ -73,7 +116,9 @@ impl StrategySpec {
 
     pub(crate) fn order(&self) -> &[String] {
         match self {
-            StrategySpec::Rolling { order, .. } | StrategySpec::Recreate { order, .. } => order,
+            StrategySpec::Rolling { order, .. }
+            | StrategySpec::Canary { order, .. }
+            | StrategySpec::Recreate { order, .. } => order,
         }
     }
 

@@ -26,7 +26,7 @@ use crate::safety::Safety;
 use crate::timers::{Timer, Timers};
 use crate::{
     Action, Approve, Command, CommandId, Event, EventError, HoldReason, Note, Operator, Outcome, Plan,
-    PlanError, ReplicaId, ReplicaState, Reply, Step, Time, VersionRef,
+    PlanError, ReplicaId, ReplicaState, Reply, Span, Step, Time, VersionRef,
 };
 
 /// A rollout: events in, commands and deadlines out. Cheap to clone; a clone goes its own way.
@@ -51,6 +51,8 @@ pub struct Rollout {
     /// A person's approval not used yet.
     approved: bool,
     upgrades_done: u32,
+    /// The plan's canary has served the new version long enough.
+    canary_passed: bool,
     /// Until then a person has waived the window.
     window_waived_until: Time,
     guards: Vec<GuardWatch>,
@@ -108,6 +110,10 @@ struct Survey {
 struct Move {
     target: VersionRef,
     purpose: Purpose,
+    /// It is the plan's canary.
+    canary: bool,
+    /// How long it is watched after its admission.
+    soak: Span,
     steps: Vec<Step>,
     at: usize,
     step_began: Time,
@@ -184,6 +190,7 @@ impl Rollout {
             commands_issued: 0,
             approved: false,
             upgrades_done: 0,
+            canary_passed: false,
             window_waived_until: Time::ZERO,
             guards: vec![GuardWatch::default(); plan.guards.len()],
             load: None,
@@ -467,6 +474,15 @@ impl Rollout {
             }
         };
         self.note(Note::OrderIgnored { order, reason: ignored.to_owned() });
+    }
+
+    /// Whether the next move is the canary's, which nobody's may accompany.
+    fn canary_next(&self) -> bool {
+        self.goal == VersionRef::To && !self.canary_passed && self.plan.strategy.canary_soak().is_some()
+    }
+
+    fn canary_soaks(&self) -> bool {
+        self.moves.values().any(|mv| mv.canary && mv.step() == Step::Soak)
     }
 
     fn approvals_wanted(&self) -> Approve {

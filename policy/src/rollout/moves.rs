@@ -13,10 +13,12 @@ use crate::{
 impl Rollout {
     pub(super) fn begin(&mut self, id: ReplicaId, target: VersionRef, purpose: Purpose) {
         let strategy = &self.plan.strategy;
+        let canary = purpose == Purpose::Goal && self.canary_next();
+        let soak = strategy.canary_soak().filter(|_| canary).unwrap_or(self.plan.rollout.soak);
         let parameters = MoveParameters {
             gate: purpose == Purpose::Goal,
             warm_up: self.plan.rollout.warm_up_requests > 0,
-            soak: purpose == Purpose::Goal && target == VersionRef::To && !self.plan.rollout.soak.is_zero(),
+            soak: purpose == Purpose::Goal && target == VersionRef::To && !soak.is_zero(),
         };
         let steps = match purpose {
             Purpose::PutBack => strategy.put_back(target),
@@ -25,6 +27,8 @@ impl Rollout {
         let mv = Move {
             target,
             purpose,
+            canary,
+            soak,
             steps,
             at: 0,
             step_began: self.now,
@@ -80,7 +84,7 @@ impl Rollout {
             }
             Step::Start(_) => self.set_state(id, ReplicaState::Starting),
             Step::Soak => {
-                let soak = self.plan.rollout.soak;
+                let soak = self.in_hand(id).soak;
                 self.timers.set(Timer::Soak(id), now + soak);
             }
             Step::AllReady
@@ -202,6 +206,7 @@ impl Rollout {
         if mv.purpose == Purpose::Goal {
             self.replica_mut(id).moves_done += 1;
             self.upgrades_done += u32::from(mv.target == VersionRef::To);
+            self.canary_passed |= mv.canary;
         }
         self.set_state(id, state);
     }
@@ -240,7 +245,12 @@ impl Rollout {
         mv.was_serving = serves;
         let target = mv.target;
         if serves && self.runs(id, target) {
-            return self.done(id);
+            let mv = self.in_hand(id);
+            // It was admitted behind our back, or its canary's soak was broken off: a canary is watched from here on.
+            return match mv.index_of(Step::Soak).filter(|_| mv.canary) {
+                Some(soak) => self.enter(id, soak),
+                None => self.done(id),
+            };
         }
         if target == VersionRef::To && !seen.undo_ready {
             return self.hold(HoldReason::NoWayBack { replica: id }, None);

@@ -126,12 +126,13 @@ impl Rollout {
             && !self.moves.contains_key(&id)
     }
 
-    /// Those that are down first, then the plan's order, then as listed.
+    /// Those that are down first, then a canary that is due, then the plan's order, then as listed.
     fn next_pending(&self) -> Option<ReplicaId> {
         let order = self.plan.strategy.order();
         let rank = |id: ReplicaId| {
             let name = &self.plan.replicas[id.index()].name;
-            order.iter().position(|other| other == name).unwrap_or(order.len())
+            let canary = self.canary_next() && self.plan.strategy.canary() == Some(name);
+            (!canary, order.iter().position(|other| other == name).unwrap_or(order.len()))
         };
         let pending = self.ids().filter(|id| self.is_pending(*id));
         pending.min_by_key(|id| (self.replica(*id).state.serves(), rank(*id), *id))
@@ -143,7 +144,8 @@ impl Rollout {
             return false;
         }
         let first_alone = self.approvals_wanted() == Approve::First && self.upgrades_done == 0;
-        let at_once = if first_alone { 1 } else { self.plan.strategy.max_unavailable() };
+        let at_once =
+            if first_alone || self.canary_next() { 1 } else { self.plan.strategy.max_unavailable() };
         if self.moves.len() >= at_once {
             return false;
         }
@@ -289,14 +291,17 @@ impl Rollout {
         }
         // Going back is the mending of a breach; it is not stopped by one.
         let Some(guard) = breached.filter(|_| self.goal == VersionRef::To) else { return };
+        // A canary is there to be rolled back; it is one replica.
+        let canary = self.canary_soaks();
         match guard.action {
-            GuardAction::Hold => {
+            GuardAction::Hold if !canary => {
                 self.hold(HoldReason::Guard { figure, value, limit: guard.limit }, None);
             }
-            GuardAction::RollBack if self.run != Run::Abort => {
-                self.go_back(format!("{figure:?} stayed above {} (last {value})", guard.limit));
+            GuardAction::Hold | GuardAction::RollBack if self.run != Run::Abort => {
+                let when = if canary { " while the canary soaked" } else { "" };
+                self.go_back(format!("{figure:?} stayed above {} (last {value}){when}", guard.limit));
             }
-            GuardAction::RollBack => {}
+            GuardAction::Hold | GuardAction::RollBack => {}
         }
     }
 }

@@ -109,7 +109,7 @@ impl Rollout {
     fn reconcile(&mut self, id: ReplicaId) {
         let Some(mv) = self.moves.get_mut(&id) else { return };
         mv.drain.interrupted();
-        let (step, purpose, target) = (mv.step(), mv.purpose, mv.target);
+        let (step, purpose, target, canary) = (mv.step(), mv.purpose, mv.target, mv.canary);
         let take_out = mv.index_of(Step::TakeOut);
         let health = mv.index_of(Step::Health);
         let Replica { dead, seen_serving, .. } = *self.replica(id);
@@ -117,6 +117,9 @@ impl Rollout {
         match step {
             Step::Gate | Step::AllReady => self.enter(id, 0),
             Step::Soak if runs_target && seen_serving => {}
+            Step::Soak if canary && dead => {
+                self.bring_up_failed(id, "found down after the restart, while it soaked".to_owned(), true);
+            }
             Step::Admit if runs_target && seen_serving => self.reached(id, ReplicaState::Readmitted),
             // It takes requests, or may: before it is touched again the gate is asked again.
             _ if step == Step::Soak || seen_serving => {
@@ -163,7 +166,11 @@ impl Rollout {
             (Step::AwaitZero, _) => self.drained(id),
             // Still to be confirmed out, or on its way down by our order.
             (Step::TakeOut | Step::Stop | Step::AllStopped | Step::GpuFree(_), _) => {}
-            _ => self.bring_up_failed(id, format!("went down: {reason}"), false),
+            // A canary that dies while it is watched has told what it was to tell.
+            (step, _) => {
+                let told = mv.canary && step == Step::Soak;
+                self.bring_up_failed(id, format!("went down: {reason}"), told);
+            }
         }
     }
 }

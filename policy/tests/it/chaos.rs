@@ -168,12 +168,14 @@ fn plans() -> impl Strategy<Value = Plan> {
 enum Kind {
     Rolling,
     Recreate { single: bool, at_once: Option<u16> },
+    Canary { named: bool },
 }
 
 fn kinds() -> impl Strategy<Value = Kind> {
     let chunks = (prop::bool::weighted(0.2), prop::option::of(1_u16..5));
     prop_oneof![
         2 => Just(Kind::Rolling),
+        1 => any::<bool>().prop_map(|named| Kind::Canary { named }),
         1 => chunks.prop_map(|(single, at_once)| Kind::Recreate { single, at_once }),
     ]
 }
@@ -182,6 +184,15 @@ fn kinds() -> impl Strategy<Value = Kind> {
 fn set_strategy(plan: &mut Plan, kind: Kind) {
     match kind {
         Kind::Rolling => {}
+        Kind::Canary { named } => {
+            let max_unavailable = u16::try_from(plan.strategy.max_unavailable()).unwrap();
+            plan.strategy = StrategySpec::Canary {
+                canary: named.then(|| "r0".to_owned()),
+                canary_soak: secs(90),
+                max_unavailable,
+                order: vec!["r1".to_owned()],
+            };
+        }
         Kind::Recreate { single, at_once } => {
             if single {
                 plan.replicas.truncate(1);
@@ -210,7 +221,14 @@ fn any_plans() -> impl Strategy<Value = Plan> {
         let named = named.unwrap_or_default();
         let chosen = plan.replicas.iter().zip(named).filter(|(_, chosen)| *chosen);
         plan.only = chosen.map(|(replica, _)| replica.name.clone()).collect();
-        let (StrategySpec::Rolling { order, .. } | StrategySpec::Recreate { order, .. }) = &mut plan.strategy
+        if let StrategySpec::Canary { canary, .. } = &mut plan.strategy
+            && canary.as_ref().is_some_and(|name| !plan.only.is_empty() && !plan.only.contains(name))
+        {
+            *canary = None;
+        }
+        let (StrategySpec::Rolling { order, .. }
+        | StrategySpec::Canary { order, .. }
+        | StrategySpec::Recreate { order, .. }) = &mut plan.strategy
         else {
             unreachable!("a strategy these plans do not draw");
         };

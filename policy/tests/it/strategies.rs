@@ -7,7 +7,7 @@ use slackwater_policy::{
 
 use crate::anywhere::the_journal_of_ends_at_every_record;
 use crate::happy::plan;
-use crate::world::{Fate, Run, secs};
+use crate::world::{Fate, Run, at, secs};
 
 /// A plan, what is true at its good end, and what after it was rolled back.
 struct Case {
@@ -340,6 +340,163 @@ fn recreate_does_not_roll_back_for_the_errors_it_accepted() {
     assert!(completed(&run) && run.all_serve(VersionRef::To));
 }
 
+fn canary(replicas: usize, name: Option<&str>) -> Plan {
+    let mut plan = plan(replicas);
+    plan.strategy = StrategySpec::Canary {
+        canary: name.map(str::to_owned),
+        canary_soak: secs(600),
+        max_unavailable: 1,
+        order: vec!["r1".to_owned()],
+    };
+    plan
+}
+
+fn pass_until(run: &mut Run, seconds: u64) {
+    run.world.schedule(at(seconds), Event::Tick);
+    run.run_until(|run| run.world.now >= at(seconds));
+}
+
+#[test]
+fn the_canary_goes_first_and_is_watched_for_longer() {
+    for (name, first, second) in [(None, 1, 0), (Some("r2"), 2, 1)] {
+        let mut plan = canary(4, name);
+        if let StrategySpec::Canary { max_unavailable, .. } = &mut plan.strategy {
+            *max_unavailable = 2;
+        }
+        let mut run = run(&plan);
+        run.run();
+        assert!(completed(&run) && run.all_serve(VersionRef::To));
+        let moves = fold(&plan, &run.records).moves;
+        assert_eq!((moves[0].replica, moves[1].replica), (ReplicaId(first), ReplicaId(second)));
+        assert_eq!(moves[0].ended_at.unwrap().since(moves[0].admitted_at.unwrap()), secs(600));
+        assert_eq!(moves[1].ended_at.unwrap().since(moves[1].admitted_at.unwrap()), secs(60));
+        assert_eq!(moves[1].started_at, moves[0].ended_at.unwrap());
+        assert_eq!(moves[2].started_at, moves[1].started_at, "rolling then, two at a time");
+    }
+}
+
+#[test]
+fn a_person_approves_after_the_canary() {
+    let mut plan = canary(3, None);
+    plan.rollout.approve = Approve::First;
+    let mut run = run(&plan);
+    run.run();
+    assert_eq!(held(&run), Some(HoldReason::Approval));
+    assert_eq!(starts(&run), [0, 1, 0]);
+    assert!(run.world.now >= at(600));
+    run.order(Operator::Approve).run();
+    assert!(completed(&run));
+}
+
+#[test]
+fn a_canary_that_goes_down_is_rolled_back_alone() {
+    for (on_failure, told) in [OnFailure::RollBackReplica, OnFailure::RollBackAll]
+        .into_iter()
+        .flat_map(|it| [(it, true), (it, false)])
+    {
+        let mut plan = canary(3, None);
+        plan.rollout.on_failure = on_failure;
+        let mut run = run(&plan);
+        pass_until(&mut run, 300);
+        let down = run.world.crash(1);
+        if told {
+            run.tell(down, &mut |_| Fate::Usual);
+        } else {
+            run.restart();
+        }
+        run.run();
+        assert!(run.all_serve(VersionRef::From), "{:#?}", run.rollout.status());
+        assert_eq!(starts(&run), [0, 2, 0], "no second chance, and nobody else was touched");
+        if on_failure == OnFailure::RollBackAll {
+            assert_eq!(run.rollout.outcome(), Some(Outcome::RolledBack));
+        } else {
+            assert!(matches!(held(&run), Some(HoldReason::MoveFailed { replica: ReplicaId(1), .. })));
+            run.order(Operator::Resume).run();
+            assert!(completed(&run), "a person lets it try again");
+        }
+    }
+}
+
+#[test]
+fn a_canary_of_the_wrong_version_is_rolled_back_alone() {
+    let mut run = run(&canary(3, None));
+    run.run_until(|run| run.world.real[1].starts == 1);
+    run.world.real[1].wrong_version = true;
+    run.run_until(|run| times(run, "probe fingerprint").len() == 1);
+    run.world.real[1].wrong_version = false;
+    run.run();
+    assert!(matches!(held(&run), Some(HoldReason::MoveFailed { replica: ReplicaId(1), .. })));
+    assert!(run.all_serve(VersionRef::From));
+    assert_eq!(starts(&run), [0, 2, 0]);
+}
+
+#[test]
+fn a_guard_breached_while_the_canary_soaks_rolls_it_back_alone() {
+    let guard = Guard { figure: Figure::TtftP99, limit: 2.0, sustained: secs(30), action: GuardAction::Hold };
+    for (when, rolls_back) in [(300, true), (5, false), (750, false)] {
+        let mut plan = canary(3, None);
+        plan.guards = vec![guard];
+        let mut run = run(&plan);
+        pass_until(&mut run, when);
+        for _ in 0..5 {
+            run.world.real[1].busy_until = run.world.real[1].busy_until.max(run.world.now + secs(60));
+            run.tell(Event::Figure { figure: Figure::TtftP99, value: 3.0 }, &mut |_| Fate::Usual);
+            let until = run.world.now + secs(10);
+            run.world.schedule(until, Event::Tick);
+            run.run_until(|run| run.world.now >= until || run.rollout.rests());
+        }
+        run.run();
+        assert_eq!(run.serving(), 3);
+        if rolls_back {
+            assert_eq!(run.rollout.outcome(), Some(Outcome::RolledBack));
+            assert!(run.all_serve(VersionRef::From));
+            assert_eq!(starts(&run), [0, 2, 0]);
+        } else {
+            assert!(
+                matches!(held(&run), Some(HoldReason::Guard { .. })),
+                "before and after it, the guard's action"
+            );
+        }
+    }
+}
+
+#[test]
+fn one_that_is_down_is_the_canary() {
+    let mut run = run(&canary(3, Some("r2")));
+    run.world.real[0].process = None;
+    run.run();
+    assert!(completed(&run));
+    let moves = fold(run.rollout.plan(), &run.records).moves;
+    assert_eq!(moves.iter().map(|mv| mv.replica.0).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(moves[0].ended_at.unwrap().since(moves[0].admitted_at.unwrap()), secs(600));
+}
+
+#[test]
+fn a_rollback_has_no_canary() {
+    let mut run = run(&canary(4, None));
+    run.run_until(|run| run.world.real[2].starts == 1);
+    let since = run.world.now;
+    run.order(Operator::Rollback).run();
+    assert_eq!(run.rollout.outcome(), Some(Outcome::RolledBack));
+    assert!(run.all_serve(VersionRef::From));
+    assert!(run.world.now < since + secs(300), "three replicas, no soak");
+}
+
+#[test]
+fn a_canary_survives_everywhere() {
+    for plan in [canary(3, None), canary(3, Some("r2")), only(canary(3, Some("r1")), &["r1"])] {
+        survives_everywhere(&Case {
+            done: if plan.only.is_empty() {
+                |run| run.all_serve(VersionRef::To) && completed(run)
+            } else {
+                completed
+            },
+            plan,
+            back: |run| run.all_serve(VersionRef::From),
+        });
+    }
+}
+
 #[test]
 fn what_is_refused() {
     let refused = |plan: Plan, words: &str| {
@@ -359,6 +516,15 @@ fn what_is_refused() {
     let mut first = recreate(true, None);
     first.rollout.approve = Approve::First;
     refused(first, "rollout.approve is first; expected `each`");
+    refused(canary(3, Some("r9")), "strategy.canary is r9; expected names of replicas in the plan");
+    refused(
+        only(canary(3, Some("r2")), &["r1"]),
+        "strategy.canary is r2; expected names that `only` has too",
+    );
+    let mut short = canary(3, None);
+    let StrategySpec::Canary { canary_soak, .. } = &mut short.strategy else { unreachable!() };
+    *canary_soak = secs(0);
+    refused(short, "strategy.canary_soak is 0s; expected a duration above zero");
     let mut other = drill(3);
     other.to.name = "model-2".to_owned();
     refused(other, "to.name is model-2; expected the name in from.name");
@@ -396,4 +562,20 @@ fn the_keys_of_recreate() {
     plan.validate().unwrap();
     let silent: Plan = toml::from_str(&text.replace(", accept_downtime = true", "")).unwrap();
     assert!(silent.validate().is_err());
+}
+
+#[test]
+fn the_keys_of_a_canary() {
+    let text = r#"
+        schema = "slackwater.plan/1"
+        from.name = "llama-3.1"
+        to.name = "llama-3.3"
+        replicas = [{ name = "r0" }, { name = "r1" }, { name = "r2" }]
+        rollout.approve = "first"
+        strategy = { kind = "canary", canary = "r1", canary_soak = "30m", max_unavailable = 2, order = ["r2"] }
+    "#;
+    let plan: Plan = toml::from_str(text).unwrap();
+    plan.validate().unwrap();
+    assert_eq!(plan.strategy.canary_soak(), Some(secs(1_800)));
+    assert_eq!(toml::from_str::<Plan>(&toml::to_string(&plan).unwrap()).unwrap(), plan);
 }
