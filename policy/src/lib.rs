@@ -37,7 +37,7 @@ pub use ids::{CommandId, ReplicaId, VersionRef};
 pub use journal::{Entry, Record, Recorder, ReplayError};
 pub use plan::{
     Approve, AtDeadline, CapacityRow, DrainSpec, ExpectedPhases, GateSpec, Guard, GuardAction, Limits,
-    OnFailure, Plan, ReplicaSpec, RolloutSpec, SCHEMA, Slo, StepLimits, Then, VersionSpec, Window,
+    OnFailure, Plan, ReplicaSpec, RolloutSpec, SCHEMA, Slo, StepLimits, Target, Then, VersionSpec, Window,
 };
 pub use plan_error::PlanError;
 pub use rollout::Rollout;

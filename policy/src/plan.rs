@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::time::{human, human_opt, human_time};
-use crate::{Figure, Span, StrategySpec, Time};
+use crate::{Figure, ReplicaId, Span, StrategySpec, Time};
 
 /// The schema id this crate reads and writes.
 pub const SCHEMA: &str = "slackwater.plan/1";
@@ -37,6 +37,12 @@ pub struct Plan {
     /// When moves may be made; empty means at any time. In order, without overlap.
     #[serde(default)]
     pub windows: Vec<Window>,
+    /// Whether the replicas get the new version, or are restarted with the one they have.
+    #[serde(default, skip_serializing_if = "Target::is_new")]
+    pub target: Target,
+    /// Names of the replicas to move; empty means all. The others are counted, looked at and named in the report, but never touched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
     /// How the fleet is moved.
     #[serde(default)]
     pub strategy: StrategySpec,
@@ -55,6 +61,28 @@ pub struct Plan {
     /// What the simulation expects of one move. Kept for the comparison with what happened.
     #[serde(default)]
     pub expected: ExpectedPhases,
+}
+
+/// What a moved replica is to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// The new version.
+    #[default]
+    New,
+    /// A restart drill: the version it runs, in a new process. `from` and `to` name the same version, and both
+    /// [`VersionRef`](crate::VersionRef)s mean its one definition; a driver may report either.
+    ///
+    /// No fingerprint tells a new process from the old one, so the policy does: a replica counts as restarted once a stop of its process
+    /// was confirmed, since whatever answers after that was started after it. One that crashed and came back by itself before its turn
+    /// is still restarted. To roll back is to bring up what does not serve; what serves is left as it is, restarted or not.
+    Same,
+}
+
+impl Target {
+    fn is_new(&self) -> bool {
+        *self == Target::New
+    }
 }
 
 /// One of the two versions.
@@ -427,6 +455,17 @@ pub struct ExpectedPhases {
 }
 
 impl Plan {
+    /// Whether it restarts replicas with the version they run.
+    pub fn is_drill(&self) -> bool {
+        self.target == Target::Same
+    }
+
+    /// Whether this replica may be touched.
+    pub fn moves(&self, replica: ReplicaId) -> bool {
+        self.only.is_empty()
+            || self.replicas.get(replica.index()).is_some_and(|replica| self.only.contains(&replica.name))
+    }
+
     /// A rolling plan with every default: versions and replica names are all it takes.
     pub fn rolling<S: Into<String>>(from: &str, to: &str, replicas: impl IntoIterator<Item = S>) -> Plan {
         let replicas = replicas
@@ -443,6 +482,8 @@ impl Plan {
             to: VersionSpec { name: to.to_owned() },
             replicas,
             windows: Vec::new(),
+            target: Target::default(),
+            only: Vec::new(),
             strategy: StrategySpec::default(),
             rollout: RolloutSpec::default(),
             gate: GateSpec::default(),

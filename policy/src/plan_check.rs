@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use crate::{
-    Action, AtDeadline, Figure, GuardAction, Limits, Plan, PlanError, SCHEMA, Span, Step, StepLimits,
-    StrategySpec, Time,
+    Action, Approve, AtDeadline, Figure, GuardAction, Limits, Plan, PlanError, SCHEMA, Span, Step,
+    StepLimits, StrategySpec, Time,
 };
 
 /// More replicas than any chassis has GPUs, and few enough for every index to be a `ReplicaId`.
@@ -43,7 +43,7 @@ impl StepLimits {
     /// `None` for the steps that have times of their own.
     pub(crate) fn of_step(&self, step: Step) -> Option<Limits> {
         match step {
-            Step::Gate | Step::AwaitZero | Step::Soak => None,
+            Step::Gate | Step::AllReady | Step::AwaitZero | Step::AllStopped | Step::Soak => None,
             Step::TakeOut => Some(self.take_out),
             Step::Stop => Some(self.stop),
             Step::GpuFree(_) => Some(self.gpu_free),
@@ -105,7 +105,7 @@ impl Plan {
 
     fn check_fleet(&self) -> Result<(), PlanError> {
         let count = self.replicas.len();
-        if count == 1 {
+        if count == 1 && !self.strategy.together() {
             return Err(PlanError::SingleReplica);
         }
         if count == 0 || count > REPLICAS_MAX {
@@ -140,15 +140,67 @@ impl Plan {
                 )?;
             }
         }
-        let max_unavailable = self.strategy.max_unavailable();
-        if max_unavailable == 0 || max_unavailable >= count {
-            return Err(PlanError::MaxUnavailable { found: max_unavailable, replicas: count });
+        self.check_strategy()?;
+        self.check_names("only", &self.only)?;
+        self.check_names("strategy.order", self.strategy.order())?;
+        self.check_names("strategy.canary", self.strategy.canary().map_or(&[], std::slice::from_ref))?;
+        let order = self.strategy.order().iter().map(|name| ("strategy.order", name));
+        let canary = self.strategy.canary().map(|name| ("strategy.canary", name));
+        for (key, name) in order.chain(canary) {
+            let moved = self.only.is_empty() || self.only.contains(name);
+            check(moved, key, name, "names that `only` has too, as no other replica is moved")?;
         }
-        let StrategySpec::Rolling { order, .. } = &self.strategy;
-        let mut seen = BTreeSet::new();
-        for name in order {
-            check(names.contains(name), "strategy.order", name, "names of replicas in the plan")?;
-            check(seen.insert(name), "strategy.order", name, "each name once")?;
+        if let Some(soak) = self.strategy.canary_soak() {
+            positive("strategy.canary_soak", soak)?;
+        }
+        check(
+            !self.is_drill() || self.from.name == self.to.name,
+            "to.name",
+            &self.to.name,
+            "the name in from.name, as target is `same`: a restart drill changes no version",
+        )
+    }
+
+    fn check_strategy(&self) -> Result<(), PlanError> {
+        let count = self.replicas.len();
+        match &self.strategy {
+            StrategySpec::Rolling { max_unavailable, .. } | StrategySpec::Canary { max_unavailable, .. } => {
+                let found = usize::from(*max_unavailable);
+                if found == 0 || found >= count {
+                    return Err(PlanError::MaxUnavailable { found, replicas: count });
+                }
+            }
+            StrategySpec::Recreate { accept_downtime, at_once, .. } => {
+                check(
+                    *accept_downtime,
+                    "strategy.accept_downtime",
+                    accept_downtime,
+                    "true, as nobody may serve for a while: say so, or take strategy.kind `rolling`",
+                )?;
+                let together = at_once.map_or(count, usize::from);
+                check(
+                    (1..=count).contains(&together),
+                    "strategy.at_once",
+                    together,
+                    "1 to the number of replicas; leave it out for all",
+                )?;
+                check(
+                    self.rollout.approve != Approve::First || together < count,
+                    "rollout.approve",
+                    "first",
+                    "`each` (asks before each chunk) or `none`, as all go together and nobody is first",
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Names of replicas, each once.
+    fn check_names(&self, key: &str, names: &[String]) -> Result<(), PlanError> {
+        for (index, name) in names.iter().enumerate() {
+            let known = self.replicas.iter().any(|replica| replica.name == *name);
+            check(known, key, name, "names of replicas in the plan")?;
+            check(!names[..index].contains(name), key, name, "each name once")?;
         }
         Ok(())
     }

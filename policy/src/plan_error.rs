@@ -14,11 +14,11 @@ pub enum PlanError {
     },
     /// Nothing to roll.
     #[error(
-        "replicas has one entry; a rolling upgrade needs another replica to serve meanwhile: add a replica, or accept downtime and restart it by hand"
+        "replicas has one entry; a rolling upgrade needs another replica to serve meanwhile: add a replica, or accept downtime (strategy.kind = `recreate`)"
     )]
     SingleReplica,
     /// No replica or too many.
-    #[error("replicas has {count} entries; expected 2 to {most}")]
+    #[error("replicas has {count} entries; expected 2 to {most}, or 1 where strategy.kind is `recreate`")]
     ReplicaCount {
         /// How many there are.
         count: usize,

@@ -4,7 +4,17 @@
 //! moves: the same mistake would have to be made twice to go unseen. A violation is a bug in this crate, so it is an assertion; a rollout that
 //! stops is safer than one that goes on.
 //!
-//! These are rolling's forms of the conditions; another strategy states its own (recreate: condition 2 does not hold, in so many words).
+//! Rolling's form of the conditions is the list in ARCHITECTURE.md. What other plans change, and nothing else:
+//! - **Restart drill** (`target = "same"`). 4: the version is the one both names mean, and toward `To` it must be answered by a process
+//!   started after a stop of the old one was confirmed. 5: unchanged, as what must be there to go back is what must be there to go on. 6:
+//!   going back, any replica that serves the version is right, restarted or not.
+//! - **Canary**. 1, 2: rolling's. 5: and no move toward the new version begins while the
+//!   first replica that serves it was admitted less than `canary_soak` ago.
+//! - **Recreate** (`accept_downtime = true`, without which the plan is refused). 1: no command takes a replica out while fewer than
+//!   `N - at_once` others serve; with all at once that is none. 2: holds unless `at_once` covers the whole fleet. 5: the window is asked again
+//!   when the chunk leaves together.
+//! - **A subset** (`only`). 1 and 2 count the whole fleet. 5: nothing changes a replica the plan leaves alone. 6: those are named too when
+//!   they serve something else; the end does not wait for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +32,7 @@ pub(crate) struct Safety {
     replicas: Vec<View>,
     open: BTreeMap<CommandId, (ReplicaId, Action)>,
     window_waived_until: Time,
+    canary_passed: bool,
 }
 
 /// One replica as seen. Nothing is assumed in its favour.
@@ -45,6 +56,12 @@ struct View {
     identified: bool,
     smoke: bool,
     undo_ready: bool,
+    /// A stop of its process was confirmed: one that answers now was started since.
+    restarted: bool,
+    /// When it was admitted with the new version, where that is a canary's.
+    canary_since: Option<Time>,
+    /// Since when looks, not an admission, have shown it serve the new version: the reply to a canary's admission may be lost.
+    seen_since: Option<Time>,
     /// A move toward this version has begun. A look at the replica outside a recovery ends it.
     moving: Option<VersionRef>,
     recovering: bool,
@@ -54,11 +71,21 @@ impl Safety {
     pub(crate) fn new(plan: Arc<Plan>) -> Safety {
         let unseen = View { traffic: true, ..View::default() };
         let replicas = vec![unseen; plan.replicas.len()];
-        Safety { plan, replicas, open: BTreeMap::new(), window_waived_until: Time::ZERO }
+        Safety {
+            plan,
+            replicas,
+            open: BTreeMap::new(),
+            window_waived_until: Time::ZERO,
+            canary_passed: false,
+        }
     }
 
     /// Folds an event in.
     pub(crate) fn saw(&mut self, now: Time, event: &Event) {
+        if let Some(soak) = self.plan.strategy.canary_soak() {
+            let mut since = self.replicas.iter().filter_map(|view| view.canary_since.or(view.seen_since));
+            self.canary_passed |= since.any(|since| now >= since + soak);
+        }
         match event {
             Event::Outcome { id, outcome } => {
                 if let Some((replica, action)) =
@@ -71,6 +98,7 @@ impl Safety {
                 let view = &mut self.replicas[replica.index()];
                 view.forget_checks();
                 (view.serving, view.dead) = (false, true);
+                (view.canary_since, view.seen_since) = (None, None);
             }
             Event::Recovered => {
                 self.open.clear();
@@ -99,14 +127,23 @@ impl Safety {
     }
 
     fn saw_reply(&mut self, now: Time, replica: ReplicaId, action: &Action, reply: &Reply) {
+        let drill = self.plan.is_drill();
         let view = &mut self.replicas[replica.index()];
         match reply {
-            Reply::Observed(seen) => view.observed(*seen),
+            Reply::Observed(seen) => {
+                view.observed(Observed { version: view.which(drill, seen.version), ..*seen });
+                if view.serving && view.version == Some(VersionRef::To) {
+                    view.seen_since = view.seen_since.or(Some(now));
+                } else {
+                    (view.canary_since, view.seen_since) = (None, None);
+                }
+            }
             Reply::Out => view.out_at = view.out_at.or(Some(now)),
             Reply::InFlight { balancer, engine } => view.in_flight(now, *balancer, *engine),
             Reply::Stopped { .. } => {
                 view.forget_checks();
                 (view.dead, view.traffic, view.version) = (true, false, None);
+                view.restarted = true;
             }
             Reply::GpuFree => {
                 if let Action::ProbeGpu { version } = action {
@@ -116,13 +153,19 @@ impl Safety {
             Reply::Started => view.dead = false,
             Reply::Healthy => view.healthy = true,
             Reply::Fingerprint { seen } => {
-                view.version = *seen;
-                view.identified =
-                    seen.is_some() && *seen == view.expected && view.started.is_none_or(|v| Some(v) == *seen);
+                let seen = view.which(drill, *seen);
+                view.version = seen;
+                let right = seen == view.expected && view.started.is_none_or(|v| Some(v) == seen);
+                let back_up = drill && view.expected == Some(VersionRef::From);
+                view.identified = seen.is_some() && (right || back_up);
             }
             Reply::SmokeAnswered => view.smoke = true,
             // Its move goes on while it soaks; the look at the next gate ends it.
-            Reply::Admitted => view.serving = true,
+            Reply::Admitted => {
+                view.serving = true;
+                let upgraded = view.moving == Some(VersionRef::To) && view.version == Some(VersionRef::To);
+                view.canary_since = upgraded.then_some(now);
+            }
             Reply::Cut { .. } | Reply::WarmedUp | Reply::Load { .. } | Reply::Failed { .. } => {}
         }
     }
@@ -133,6 +176,12 @@ impl Safety {
     /// When it breaks a condition.
     pub(crate) fn issue(&mut self, now: Time, command: &Command) {
         let Some(replica) = command.replica else { return };
+        assert!(
+            self.plan.moves(replica) || !command.action.changes_the_world(),
+            "safety condition 5: `{}` for {replica}, which the plan leaves alone; seen: {:?}",
+            command.action.name(),
+            self.replicas[replica.index()]
+        );
         match &command.action {
             Action::TakeOut { toward } => self.check_take_out(now, replica, *toward),
             Action::CutInFlight => self.check_cut(now, replica),
@@ -150,7 +199,11 @@ impl Safety {
         let view = &self.replicas[replica.index()];
         if view.serving {
             let others = self.others(replica);
-            assert!(others > 0, "safety condition 2: {replica} is the last one that serves; seen: {view:?}");
+            let last_may = self.plan.strategy.accepts_downtime();
+            assert!(
+                others > 0 || last_may,
+                "safety condition 2: {replica} is the last one that serves; seen: {view:?}"
+            );
             let needed = self.replicas.len().saturating_sub(self.plan.strategy.max_unavailable());
             assert!(
                 others >= needed,
@@ -163,6 +216,13 @@ impl Safety {
                 "safety condition 5: a move of {replica} begins that could not be undone; seen: {view:?}"
             );
             let plan = &self.plan;
+            let soak = plan.strategy.canary_soak().filter(|_| !self.canary_passed).unwrap_or(Span::ZERO);
+            let soaks =
+                |view: &View| view.serving && view.canary_since.is_some_and(|since| now < since + soak);
+            assert!(
+                !self.replicas.iter().any(soaks),
+                "safety condition 5: a move of {replica} begins while the canary soaks; seen: {view:?}"
+            );
             assert!(
                 now < self.window_waived_until
                     || window_holds(&plan.windows, now, plan.rollout.move_expected),
@@ -229,8 +289,11 @@ impl Safety {
                 .exceptions
                 .iter()
                 .any(|exception| exception.replica == replica && !exception.mend.is_empty());
-            let serves =
-                view.serving && view.version == Some(report.version) && report.serving.contains(&replica);
+            let any_process =
+                self.plan.is_drill() && (report.version == VersionRef::From || !self.plan.moves(replica));
+            let right =
+                if any_process { view.version.is_some() } else { view.version == Some(report.version) };
+            let serves = view.serving && right && report.serving.contains(&replica);
             assert!(
                 named || serves,
                 "safety condition 6: {replica} neither serves {} nor is named in the report; seen: {view:?}",
@@ -249,6 +312,12 @@ impl Safety {
 }
 
 impl View {
+    /// In a drill the versions seen are one; what counts is whether its process is a new one.
+    fn which(&self, drill: bool, seen: Option<VersionRef>) -> Option<VersionRef> {
+        let process = if self.restarted { VersionRef::To } else { VersionRef::From };
+        if drill { seen.map(|_| process) } else { seen }
+    }
+
     fn forget_checks(&mut self) {
         (self.healthy, self.identified, self.smoke) = (false, false, false);
     }
@@ -279,7 +348,10 @@ impl View {
 
     fn asked(&mut self, action: &Action) {
         match action {
-            Action::TakeOut { toward } => (self.serving, self.moving) = (false, Some(*toward)),
+            Action::TakeOut { toward } => {
+                (self.serving, self.moving) = (false, Some(*toward));
+                (self.canary_since, self.seen_since) = (None, None);
+            }
             Action::Stop { .. } => {
                 self.forget_checks();
                 (self.serving, self.gpu_free_for, self.started) = (false, None, None);

@@ -70,6 +70,11 @@ impl Fed {
         self.told(FIRST, Action::Start { version: VersionRef::To }, Reply::Started);
     }
 
+    fn gpu_free_and_start(&mut self) {
+        self.gpu_free(VersionRef::To);
+        self.start();
+    }
+
     /// The next call breaks this condition.
     #[track_caller]
     fn fires(mut self, condition: u8, next: impl FnOnce(&mut Fed)) {
@@ -106,6 +111,27 @@ fn condition_2_the_last_one() {
     down(&mut fed, 1);
     down(&mut fed, 2);
     fed.fires(2, Fed::take_out);
+}
+
+#[test]
+fn conditions_1_and_2_where_downtime_is_accepted() {
+    let chunks = |at_once| {
+        move |plan: &mut Plan| {
+            plan.strategy =
+                crate::StrategySpec::Recreate { accept_downtime: true, at_once, order: Vec::new() };
+        }
+    };
+    let mut fed = Fed::new(chunks(None));
+    down(&mut fed, 1);
+    down(&mut fed, 2);
+    fed.take_out();
+    let mut fed = Fed::new(chunks(Some(2)));
+    down(&mut fed, 1);
+    fed.take_out();
+    let mut fed = Fed::new(chunks(Some(2)));
+    down(&mut fed, 1);
+    down(&mut fed, 2);
+    fed.fires(1, Fed::take_out);
 }
 
 #[test]
@@ -211,6 +237,85 @@ fn condition_5_no_way_back_or_no_window() {
     let mut waived = Fed::new(windowed);
     waived.safety.saw(waived.now, &Event::Operator(Operator::Resume));
     waived.take_out();
+}
+
+#[test]
+fn condition_4_of_a_drill_wants_a_process_started_since() {
+    let drill = |plan: &mut Plan| {
+        plan.target = crate::Target::Same;
+        plan.to.name.clone_from(&plan.from.name);
+    };
+    let answers = |fed: &mut Fed, expect: VersionRef| {
+        fed.told(FIRST, Action::ProbeHealth, Reply::Healthy);
+        // Whichever of the two names a driver reports: it is the same version.
+        let seen = Some(VersionRef::To);
+        fed.told(FIRST, Action::ProbeFingerprint { expect }, Reply::Fingerprint { seen });
+        fed.told(FIRST, Action::SmokePrompt, Reply::SmokeAnswered);
+    };
+    let admit = |fed: &mut Fed| fed.issue(FIRST, Action::Admit { weight: None });
+    let mut fed = Fed::new(drill);
+    fed.take_out();
+    answers(&mut fed, VersionRef::To);
+    fed.fires(4, admit);
+    // Put back as it is.
+    let mut fed = Fed::new(drill);
+    fed.take_out();
+    answers(&mut fed, VersionRef::From);
+    admit(&mut fed);
+    for expect in [VersionRef::From, VersionRef::To] {
+        let mut fed = Fed::new(drill);
+        fed.drained_and_stopped();
+        fed.gpu_free(VersionRef::To);
+        fed.start();
+        answers(&mut fed, expect);
+        admit(&mut fed);
+    }
+}
+
+#[test]
+fn condition_5_of_a_canary_wants_its_soak() {
+    let soaking = |seconds: u64| {
+        let mut fed = Fed::new(|plan| {
+            plan.strategy = crate::StrategySpec::Canary {
+                canary: None,
+                canary_soak: Span::from_secs(600),
+                max_unavailable: 1,
+                order: Vec::new(),
+            };
+        });
+        // The last one, so that the violation to come is the first one's.
+        let last = ReplicaId(2);
+        fed.told(last, Action::TakeOut { toward: VersionRef::To }, Reply::Out);
+        let none = Reply::InFlight { balancer: Some(0), engine: Some(0) };
+        fed.told(last, Action::ProbeInFlight, none.clone());
+        fed.told(last, Action::ProbeInFlight, none);
+        fed.told(last, Action::Stop { grace: Span::ZERO }, Reply::Stopped { cut: 0 });
+        fed.told(last, Action::ProbeGpu { version: VersionRef::To }, Reply::GpuFree);
+        fed.told(last, Action::Start { version: VersionRef::To }, Reply::Started);
+        fed.told(last, Action::ProbeHealth, Reply::Healthy);
+        let seen = Some(VersionRef::To);
+        let expect = VersionRef::To;
+        fed.told(last, Action::ProbeFingerprint { expect }, Reply::Fingerprint { seen });
+        fed.told(last, Action::SmokePrompt, Reply::SmokeAnswered);
+        fed.told(last, Action::Admit { weight: None }, Reply::Admitted);
+        fed.now = fed.now + Span::from_secs(seconds);
+        fed.safety.saw(fed.now, &Event::Tick);
+        fed
+    };
+    soaking(599).fires(5, Fed::take_out);
+    soaking(600).take_out();
+    // Toward the old version nobody waits for it.
+    let back = Action::TakeOut { toward: VersionRef::From };
+    soaking(10).told(FIRST, back, Reply::Out);
+}
+
+#[test]
+fn condition_5_one_the_plan_leaves_alone() {
+    let others = |plan: &mut Plan| plan.only = vec!["b".to_owned(), "c".to_owned()];
+    Fed::new(others).fires(5, Fed::take_out);
+    let mut fed = Fed::new(others);
+    down(&mut fed, 0);
+    fed.fires(5, Fed::gpu_free_and_start);
 }
 
 #[test]

@@ -15,9 +15,11 @@ impl Rollout {
             }
             // Not the version's fault, and starting anything now would make it worse.
             Step::Gate
+            | Step::AllReady
             | Step::TakeOut
             | Step::AwaitZero
             | Step::Stop
+            | Step::AllStopped
             | Step::GpuFree(_)
             | Step::Admit
             | Step::Soak => {

@@ -26,7 +26,7 @@ use crate::safety::Safety;
 use crate::timers::{Timer, Timers};
 use crate::{
     Action, Approve, Command, CommandId, Event, EventError, HoldReason, Note, Operator, Outcome, Plan,
-    PlanError, ReplicaId, ReplicaState, Reply, Step, Time, VersionRef,
+    PlanError, ReplicaId, ReplicaState, Reply, Span, Step, Time, VersionRef,
 };
 
 /// A rollout: events in, commands and deadlines out. Cheap to clone; a clone goes its own way.
@@ -51,6 +51,8 @@ pub struct Rollout {
     /// A person's approval not used yet.
     approved: bool,
     upgrades_done: u32,
+    /// The plan's canary has served the new version long enough.
+    canary_passed: bool,
     /// Until then a person has waived the window.
     window_waived_until: Time,
     guards: Vec<GuardWatch>,
@@ -88,6 +90,8 @@ struct Replica {
     traffic: bool,
     /// It took requests when last looked at.
     seen_serving: bool,
+    /// A stop of its process was confirmed: what runs now was started since.
+    restarted: bool,
     /// It is being looked at.
     survey: Option<Survey>,
     /// Moves it finished toward the present goal. More than the plan's revivals: it keeps going down.
@@ -106,6 +110,10 @@ struct Survey {
 struct Move {
     target: VersionRef,
     purpose: Purpose,
+    /// It is the plan's canary.
+    canary: bool,
+    /// How long it is watched after its admission.
+    soak: Span,
     steps: Vec<Step>,
     at: usize,
     step_began: Time,
@@ -163,6 +171,7 @@ impl Rollout {
             dead: false,
             traffic: true,
             seen_serving: false,
+            restarted: false,
             survey: None,
             moves_done: 0,
             trouble: None,
@@ -181,6 +190,7 @@ impl Rollout {
             commands_issued: 0,
             approved: false,
             upgrades_done: 0,
+            canary_passed: false,
             window_waived_until: Time::ZERO,
             guards: vec![GuardWatch::default(); plan.guards.len()],
             load: None,
@@ -328,7 +338,10 @@ impl Rollout {
                 self.fire(timer);
                 continue;
             }
-            if self.surveying || !(self.steer_moves() || self.begin_moves() || self.rest()) {
+            let quiet = |rollout: &mut Rollout| {
+                !(rollout.steer_moves() || rollout.go_together() || rollout.begin_moves() || rollout.rest())
+            };
+            if self.surveying || quiet(self) {
                 return;
             }
         }
@@ -401,6 +414,23 @@ impl Rollout {
         (0..u16::MAX).map(ReplicaId).take(self.replicas.len())
     }
 
+    /// What a replica runs, of what was seen. In a drill `To` is the one version in a process started by this rollout.
+    fn known(&self, id: ReplicaId, seen: Option<VersionRef>) -> Option<VersionRef> {
+        if !self.plan.is_drill() {
+            return seen;
+        }
+        seen.map(|_| if self.replica(id).restarted { VersionRef::To } else { VersionRef::From })
+    }
+
+    /// Whether what it runs is what is wanted. In a drill only a restart can be missing, and only where one is to be made.
+    fn runs(&self, id: ReplicaId, wanted: VersionRef) -> bool {
+        let running = self.replica(id).running;
+        if self.plan.is_drill() && (wanted == VersionRef::From || !self.plan.moves(id)) {
+            return running.is_some();
+        }
+        running == Some(wanted)
+    }
+
     fn set_state(&mut self, replica: ReplicaId, state: ReplicaState) {
         self.replica_mut(replica).state = state;
         let running = self.replica(replica).running;
@@ -444,6 +474,15 @@ impl Rollout {
             }
         };
         self.note(Note::OrderIgnored { order, reason: ignored.to_owned() });
+    }
+
+    /// Whether the next move is the canary's, which nobody's may accompany.
+    fn canary_next(&self) -> bool {
+        self.goal == VersionRef::To && !self.canary_passed && self.plan.strategy.canary_soak().is_some()
+    }
+
+    fn canary_soaks(&self) -> bool {
+        self.moves.values().any(|mv| mv.canary && mv.step() == Step::Soak)
     }
 
     fn approvals_wanted(&self) -> Approve {

@@ -13,10 +13,12 @@ use crate::{
 impl Rollout {
     pub(super) fn begin(&mut self, id: ReplicaId, target: VersionRef, purpose: Purpose) {
         let strategy = &self.plan.strategy;
+        let canary = purpose == Purpose::Goal && self.canary_next();
+        let soak = strategy.canary_soak().filter(|_| canary).unwrap_or(self.plan.rollout.soak);
         let parameters = MoveParameters {
             gate: purpose == Purpose::Goal,
             warm_up: self.plan.rollout.warm_up_requests > 0,
-            soak: purpose == Purpose::Goal && target == VersionRef::To && !self.plan.rollout.soak.is_zero(),
+            soak: purpose == Purpose::Goal && target == VersionRef::To && !soak.is_zero(),
         };
         let steps = match purpose {
             Purpose::PutBack => strategy.put_back(target),
@@ -25,6 +27,8 @@ impl Rollout {
         let mv = Move {
             target,
             purpose,
+            canary,
+            soak,
             steps,
             at: 0,
             step_began: self.now,
@@ -80,10 +84,12 @@ impl Rollout {
             }
             Step::Start(_) => self.set_state(id, ReplicaState::Starting),
             Step::Soak => {
-                let soak = self.plan.rollout.soak;
+                let soak = self.in_hand(id).soak;
                 self.timers.set(Timer::Soak(id), now + soak);
             }
-            Step::GpuFree(_)
+            Step::AllReady
+            | Step::AllStopped
+            | Step::GpuFree(_)
             | Step::Health
             | Step::Identity(_)
             | Step::Smoke
@@ -111,7 +117,7 @@ impl Rollout {
             Step::Smoke => Action::SmokePrompt,
             Step::WarmUp => Action::WarmUp { requests: rollout.warm_up_requests },
             Step::Admit => Action::Admit { weight: rollout.admit_weight },
-            Step::Soak => return,
+            Step::AllReady | Step::AllStopped | Step::Soak => return,
         };
         if matches!(action, Action::Admit { .. }) {
             // From here on it may have requests, whether a reply comes or not.
@@ -152,6 +158,7 @@ impl Rollout {
                 self.count_cut(id, cut);
                 let replica = self.replica_mut(id);
                 (replica.dead, replica.running, replica.traffic) = (true, None, false);
+                replica.restarted = true;
                 self.set_state(id, ReplicaState::Stopped);
                 self.advance(id);
             }
@@ -180,9 +187,9 @@ impl Rollout {
     }
 
     fn fingerprint(&mut self, id: ReplicaId, seen: Option<VersionRef>) {
-        self.replica_mut(id).running = seen;
+        self.replica_mut(id).running = self.known(id, seen);
         let target = self.in_hand(id).target;
-        if seen == Some(target) {
+        if self.runs(id, target) {
             return self.reached(id, ReplicaState::IdentityVerified);
         }
         let seen = seen.map_or("neither of the plan's versions".to_owned(), |version| version.to_string());
@@ -199,6 +206,7 @@ impl Rollout {
         if mv.purpose == Purpose::Goal {
             self.replica_mut(id).moves_done += 1;
             self.upgrades_done += u32::from(mv.target == VersionRef::To);
+            self.canary_passed |= mv.canary;
         }
         self.set_state(id, state);
     }
@@ -213,7 +221,7 @@ impl Rollout {
 
     // The gate.
 
-    fn gate_look(&mut self, id: ReplicaId) {
+    pub(super) fn gate_look(&mut self, id: ReplicaId) {
         if self.window_shut(id) {
             let expected = self.plan.rollout.move_expected;
             let until = next_window(&self.plan.windows, self.now, expected);
@@ -223,7 +231,7 @@ impl Rollout {
     }
 
     /// Going back is not bound to windows: a fleet on two versions is worse than a late move.
-    fn window_shut(&mut self, id: ReplicaId) -> bool {
+    pub(super) fn window_shut(&mut self, id: ReplicaId) -> bool {
         let upgrade = self.in_hand(id).target == VersionRef::To;
         let plan = &self.plan;
         upgrade
@@ -236,13 +244,19 @@ impl Rollout {
         let mv = self.in_hand(id);
         mv.was_serving = serves;
         let target = mv.target;
-        if serves && seen.version == Some(target) {
-            return self.done(id);
+        if serves && self.runs(id, target) {
+            let mv = self.in_hand(id);
+            // It was admitted behind our back, or its canary's soak was broken off: a canary is watched from here on.
+            return match mv.index_of(Step::Soak).filter(|_| mv.canary) {
+                Some(soak) => self.enter(id, soak),
+                None => self.done(id),
+            };
         }
         if target == VersionRef::To && !seen.undo_ready {
             return self.hold(HoldReason::NoWayBack { replica: id }, None);
         }
         let gated = target == VersionRef::To || self.plan.rollout.rollback_gated;
+        let gated = gated && !self.plan.strategy.accepts_downtime();
         if serves && gated && !self.plan.gate.capacity.is_empty() {
             return self.issue(id, false, Action::MeasureLoad);
         }
@@ -361,7 +375,7 @@ impl Rollout {
             }
             _ => match self.plan.rollout.steps.of_step(step) {
                 Some(limits) => (limits.every, !retryable || limits.exhausted(tries, began, now)),
-                None => unreachable!("a soak asks nothing"),
+                None => unreachable!("nothing is asked while it soaks or waits for others"),
             },
         };
         if !over {
@@ -384,8 +398,9 @@ impl Rollout {
     }
 
     pub(super) fn approval_back(&mut self) {
-        // A move that never began has not used its approval.
-        if self.approvals_wanted() == Approve::Each {
+        // A move that never began has not used its approval; one that is for a chunk is used while any of it goes on.
+        let used = self.plan.strategy.together() && !self.moves.is_empty();
+        if self.approvals_wanted() == Approve::Each && !used {
             self.approved = true;
         }
     }

@@ -82,7 +82,7 @@ impl Rollout {
         };
         let right = |id: &ReplicaId| {
             let replica = self.replica(*id);
-            replica.state.serves() && replica.running == Some(version)
+            replica.state.serves() && self.runs(*id, version)
         };
         let (serving, wrong): (Vec<_>, Vec<_>) = self.ids().partition(right);
         let exceptions = wrong.into_iter().map(|id| self.exception(id, version)).collect();
@@ -93,8 +93,15 @@ impl Rollout {
         let name = self.plan.replicas[id.index()].name.clone();
         let replica = self.replica(id);
         let mend = match (&self.run, version) {
+            (Run::Ended(_), _) if self.plan.is_drill() => format!("slackwater run PLAN --only {name}"),
             (Run::Ended(_), VersionRef::From) => format!("slackwater rollback PLAN --only {name}"),
             (Run::Ended(_), VersionRef::To) => format!("slackwater run PLAN --only {name}"),
+            (_, VersionRef::From) if !self.plan.moves(id) => {
+                format!("after this rollout: slackwater rollback PLAN --only {name}")
+            }
+            (_, VersionRef::To) if !self.plan.moves(id) => {
+                format!("after this rollout: slackwater run PLAN --only {name}")
+            }
             (Run::Hold(_), _) if replica.state == ReplicaState::Parked => {
                 format!("mend {name}, then: slackwater resume (or: slackwater rollback)")
             }
@@ -105,13 +112,19 @@ impl Rollout {
             replica: id,
             state: replica.state,
             running: replica.running,
-            reason: self.whats_wrong(replica),
+            reason: self.whats_wrong(id),
             name,
             mend,
         }
     }
 
-    fn whats_wrong(&self, replica: &Replica) -> String {
+    fn whats_wrong(&self, id: ReplicaId) -> String {
+        let replica = self.replica(id);
+        let wrong = self.whats_wrong_by_state(replica);
+        if self.plan.moves(id) { wrong } else { format!("{wrong} (the plan's `only` leaves it alone)") }
+    }
+
+    fn whats_wrong_by_state(&self, replica: &Replica) -> String {
         let version = |running: Option<VersionRef>| match running {
             Some(VersionRef::From) => format!("the old version ({})", self.plan.from.name),
             Some(VersionRef::To) => format!("the new version ({})", self.plan.to.name),

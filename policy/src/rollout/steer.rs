@@ -75,8 +75,10 @@ impl Rollout {
         let aborts = self.run == Run::Abort;
         let turned = mv.target != self.goal;
         match mv.step() {
-            Step::Gate if holds || aborts || turned || self.a_down_one_waits(id) => Steer::CallOff,
-            Step::Gate => Steer::GoOn,
+            Step::Gate | Step::AllReady if holds || aborts || turned || self.a_down_one_waits(id) => {
+                Steer::CallOff
+            }
+            Step::Gate | Step::AllReady => Steer::GoOn,
             Step::Soak if aborts || turned => Steer::LeaveServing,
             Step::Soak => Steer::GoOn,
             _ if mv.stopped || !mv.was_serving => {
@@ -116,19 +118,21 @@ impl Rollout {
 
     fn is_pending(&self, id: ReplicaId) -> bool {
         let replica = self.replica(id);
-        let there = replica.state.serves() && replica.running == Some(self.goal);
+        let there = replica.state.serves() && self.runs(id, self.goal);
         !there
+            && self.plan.moves(id)
             && replica.state != ReplicaState::Parked
             && replica.survey.is_none()
             && !self.moves.contains_key(&id)
     }
 
-    /// Those that are down first, then the plan's order, then as listed.
+    /// Those that are down first, then a canary that is due, then the plan's order, then as listed.
     fn next_pending(&self) -> Option<ReplicaId> {
         let order = self.plan.strategy.order();
         let rank = |id: ReplicaId| {
             let name = &self.plan.replicas[id.index()].name;
-            order.iter().position(|other| other == name).unwrap_or(order.len())
+            let canary = self.canary_next() && self.plan.strategy.canary() == Some(name);
+            (!canary, order.iter().position(|other| other == name).unwrap_or(order.len()))
         };
         let pending = self.ids().filter(|id| self.is_pending(*id));
         pending.min_by_key(|id| (self.replica(*id).state.serves(), rank(*id), *id))
@@ -140,8 +144,14 @@ impl Rollout {
             return false;
         }
         let first_alone = self.approvals_wanted() == Approve::First && self.upgrades_done == 0;
-        let at_once = if first_alone { 1 } else { self.plan.strategy.max_unavailable() };
+        let at_once =
+            if first_alone || self.canary_next() { 1 } else { self.plan.strategy.max_unavailable() };
         if self.moves.len() >= at_once {
+            return false;
+        }
+        // Nobody joins those that have left together, and what was approved for one of them was for all.
+        let joins = self.plan.strategy.together() && !self.moves.is_empty();
+        if joins && !self.moves.values().all(|mv| matches!(mv.step(), Step::Gate | Step::AllReady)) {
             return false;
         }
         let Some(id) = self.next_pending() else { return false };
@@ -150,7 +160,7 @@ impl Rollout {
             return true;
         }
         let ask = match self.approvals_wanted() {
-            Approve::Each => true,
+            Approve::Each => !joins,
             Approve::First => self.upgrades_done > 0,
             Approve::None => false,
         };
@@ -165,12 +175,40 @@ impl Rollout {
         true
     }
 
+    /// Lets one go on that waited for others which are now where it is. Whether there was one.
+    pub(super) fn go_together(&mut self) -> bool {
+        let any = |steps: &[Step]| {
+            let mut goals = self.moves.values().filter(|mv| mv.purpose == Purpose::Goal);
+            goals.any(|mv| steps.contains(&mv.step()))
+        };
+        let ready = !any(&[Step::Gate]);
+        let stopped = !any(&[Step::TakeOut, Step::AwaitZero, Step::Stop]);
+        let free = self.moves.iter().find(|(_, mv)| match mv.step() {
+            Step::AllReady => ready,
+            Step::AllStopped => stopped,
+            _ => false,
+        });
+        let Some((id, mv)) = free.map(|(id, mv)| (*id, mv)) else { return false };
+        if mv.step() == Step::AllStopped {
+            self.advance(id);
+        } else if self.window_shut(id) {
+            self.gate_look(id);
+        } else if self.replica(id).state.serves() && self.serving_besides(id) < self.others_needed() {
+            // Somebody went down since its gate: it waits there.
+            self.enter(id, 0);
+        } else {
+            self.advance(id);
+        }
+        true
+    }
+
     /// With nothing in hand: over, or holding at what serves. Whether that is news.
     pub(super) fn rest(&mut self) -> bool {
         if !self.moves.is_empty() || self.replicas.iter().any(|replica| replica.survey.is_some()) {
             return false;
         }
-        let all_there = self.ids().all(|id| !self.is_pending(id) && self.replica(id).state.serves());
+        let mut moved = self.ids().filter(|id| self.plan.moves(*id));
+        let all_there = moved.all(|id| !self.is_pending(id) && self.replica(id).state.serves());
         match &mut self.run {
             Run::Go if all_there => {
                 self.end(if self.goal == VersionRef::To { Outcome::Completed } else { Outcome::RolledBack });
@@ -241,6 +279,9 @@ impl Rollout {
     }
 
     pub(super) fn guard_sample(&mut self, figure: Figure, value: f64) {
+        if self.plan.strategy.accepts_downtime() && !self.replicas.iter().any(|it| it.state.serves()) {
+            return self.guards.fill_with(Default::default);
+        }
         let plan = std::sync::Arc::clone(&self.plan);
         let mut breached = None;
         for (guard, watch) in plan.guards.iter().zip(&mut self.guards) {
@@ -250,14 +291,17 @@ impl Rollout {
         }
         // Going back is the mending of a breach; it is not stopped by one.
         let Some(guard) = breached.filter(|_| self.goal == VersionRef::To) else { return };
+        // A canary is there to be rolled back; it is one replica.
+        let canary = self.canary_soaks();
         match guard.action {
-            GuardAction::Hold => {
+            GuardAction::Hold if !canary => {
                 self.hold(HoldReason::Guard { figure, value, limit: guard.limit }, None);
             }
-            GuardAction::RollBack if self.run != Run::Abort => {
-                self.go_back(format!("{figure:?} stayed above {} (last {value})", guard.limit));
+            GuardAction::Hold | GuardAction::RollBack if self.run != Run::Abort => {
+                let when = if canary { " while the canary soaked" } else { "" };
+                self.go_back(format!("{figure:?} stayed above {} (last {value}){when}", guard.limit));
             }
-            GuardAction::RollBack => {}
+            GuardAction::Hold | GuardAction::RollBack => {}
         }
     }
 }

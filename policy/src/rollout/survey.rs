@@ -68,10 +68,11 @@ impl Rollout {
             // New requests reach it: whatever drain there was has to begin again.
             mv.drain = DrainWatch::default();
         }
+        let running = self.known(id, seen.version.filter(|_| seen.process));
         let replica = self.replica_mut(id);
         replica.seen_serving = serves;
         replica.dead = !seen.process;
-        replica.running = seen.version.filter(|_| seen.process);
+        replica.running = running;
         // In a move the replica's own story is better known than what one look can tell: traffic is only ever added.
         replica.traffic = seen.process && (seen.in_rotation || replica.traffic || !in_move);
         if !serves && !in_move && replica.trouble.is_none() {
@@ -92,7 +93,7 @@ impl Rollout {
     }
 
     fn at_gate(&self, id: ReplicaId) -> bool {
-        self.moves.get(&id).is_some_and(|mv| mv.step() == Step::Gate)
+        self.moves.get(&id).is_some_and(|mv| matches!(mv.step(), Step::Gate | Step::AllReady))
     }
 
     fn survey_over(&mut self) {
@@ -108,14 +109,17 @@ impl Rollout {
     fn reconcile(&mut self, id: ReplicaId) {
         let Some(mv) = self.moves.get_mut(&id) else { return };
         mv.drain.interrupted();
-        let (step, purpose, target) = (mv.step(), mv.purpose, mv.target);
+        let (step, purpose, target, canary) = (mv.step(), mv.purpose, mv.target, mv.canary);
         let take_out = mv.index_of(Step::TakeOut);
         let health = mv.index_of(Step::Health);
-        let Replica { dead, running, seen_serving, .. } = *self.replica(id);
-        let runs_target = running == Some(target) && !dead;
+        let Replica { dead, seen_serving, .. } = *self.replica(id);
+        let runs_target = self.runs(id, target) && !dead;
         match step {
-            Step::Gate => self.enter(id, 0),
+            Step::Gate | Step::AllReady => self.enter(id, 0),
             Step::Soak if runs_target && seen_serving => {}
+            Step::Soak if canary && dead => {
+                self.bring_up_failed(id, "found down after the restart, while it soaked".to_owned(), true);
+            }
             Step::Admit if runs_target && seen_serving => self.reached(id, ReplicaState::Readmitted),
             // It takes requests, or may: before it is touched again the gate is asked again.
             _ if step == Step::Soak || seen_serving => {
@@ -157,12 +161,16 @@ impl Rollout {
         // Moves are set right when the survey is over.
         let Some(mv) = self.moves.get(&id).filter(|_| !self.surveying) else { return };
         match (mv.step(), mv.purpose) {
-            (Step::Gate, _) => self.enter(id, 0),
+            (Step::Gate | Step::AllReady, _) => self.enter(id, 0),
             (_, Purpose::PutBack) => self.restore(id, format!("went down: {reason}")),
             (Step::AwaitZero, _) => self.drained(id),
             // Still to be confirmed out, or on its way down by our order.
-            (Step::TakeOut | Step::Stop | Step::GpuFree(_), _) => {}
-            _ => self.bring_up_failed(id, format!("went down: {reason}"), false),
+            (Step::TakeOut | Step::Stop | Step::AllStopped | Step::GpuFree(_), _) => {}
+            // A canary that dies while it is watched has told what it was to tell.
+            (step, _) => {
+                let told = mv.canary && step == Step::Soak;
+                self.bring_up_failed(id, format!("went down: {reason}"), told);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use slackwater_policy::{
     Approve, AtDeadline, CapacityRow, Event, Figure, Guard, GuardAction, OnFailure, Operator, Outcome, Plan,
-    ReplicaId, Reply, Rollout, Span, StrategySpec, Then, VersionRef, Window,
+    ReplicaId, Reply, Rollout, Span, StrategySpec, Target, Then, VersionRef, Window,
 };
 
 use crate::happy::plan;
@@ -164,6 +164,79 @@ fn plans() -> impl Strategy<Value = Plan> {
     )
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Rolling,
+    Recreate { single: bool, at_once: Option<u16> },
+    Canary { named: bool },
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    let chunks = (prop::bool::weighted(0.2), prop::option::of(1_u16..5));
+    prop_oneof![
+        2 => Just(Kind::Rolling),
+        1 => any::<bool>().prop_map(|named| Kind::Canary { named }),
+        1 => chunks.prop_map(|(single, at_once)| Kind::Recreate { single, at_once }),
+    ]
+}
+
+/// Changes a rolling plan into one of this kind.
+fn set_strategy(plan: &mut Plan, kind: Kind) {
+    match kind {
+        Kind::Rolling => {}
+        Kind::Canary { named } => {
+            let max_unavailable = u16::try_from(plan.strategy.max_unavailable()).unwrap();
+            plan.strategy = StrategySpec::Canary {
+                canary: named.then(|| "r0".to_owned()),
+                canary_soak: secs(90),
+                max_unavailable,
+                order: vec!["r1".to_owned()],
+            };
+        }
+        Kind::Recreate { single, at_once } => {
+            if single {
+                plan.replicas.truncate(1);
+            }
+            let count = u16::try_from(plan.replicas.len()).unwrap();
+            let at_once = at_once.map(|k| k.min(count));
+            let order = if single { Vec::new() } else { vec!["r1".to_owned()] };
+            plan.strategy = StrategySpec::Recreate { accept_downtime: true, at_once, order };
+            if plan.rollout.approve == Approve::First && at_once.is_none_or(|k| k == count) {
+                plan.rollout.approve = Approve::Each;
+            }
+        }
+    }
+}
+
+/// Any strategy's plan: a drill or not, of all replicas or some.
+fn any_plans() -> impl Strategy<Value = Plan> {
+    let some = prop::collection::vec(any::<bool>(), 5);
+    let named = prop_oneof![3 => Just(None), 1 => some.prop_map(Some)];
+    (plans(), kinds(), prop::bool::weighted(0.25), named).prop_map(|(mut plan, kind, drill, named)| {
+        set_strategy(&mut plan, kind);
+        if drill {
+            plan.target = Target::Same;
+            plan.to.name.clone_from(&plan.from.name);
+        }
+        let named = named.unwrap_or_default();
+        let chosen = plan.replicas.iter().zip(named).filter(|(_, chosen)| *chosen);
+        plan.only = chosen.map(|(replica, _)| replica.name.clone()).collect();
+        if let StrategySpec::Canary { canary, .. } = &mut plan.strategy
+            && canary.as_ref().is_some_and(|name| !plan.only.is_empty() && !plan.only.contains(name))
+        {
+            *canary = None;
+        }
+        let (StrategySpec::Rolling { order, .. }
+        | StrategySpec::Canary { order, .. }
+        | StrategySpec::Recreate { order, .. }) = &mut plan.strategy
+        else {
+            unreachable!("a strategy these plans do not draw");
+        };
+        order.retain(|name| plan.only.is_empty() || plan.only.contains(name));
+        plan
+    })
+}
+
 fn apply(run: &mut Run, happening: &Happening, untold: &mut [bool]) {
     let count = u16::try_from(run.world.real.len()).unwrap();
     let usual = &mut |_: &slackwater_policy::Command| Fate::Usual;
@@ -250,7 +323,9 @@ fn nobody_is_unnamed(run: &Run, untold: &[bool]) {
     let report = run.rollout.report();
     for (id, untold) in untold.iter().enumerate() {
         let named = report.exceptions.iter().any(|exception| exception.replica.index() == id);
-        let serves = run.world.serves(id) && run.world.real[id].process == Some(report.version);
+        let plan = run.rollout.plan();
+        let right = plan.is_drill() || run.world.real[id].process == Some(report.version);
+        let serves = run.world.serves(id) && right;
         assert!(
             named || serves || *untold,
             "r{id} is neither right nor named: {report:#?} {:#?}",
@@ -293,11 +368,24 @@ fn survives(plan: Plan, fates: &[Fate], happenings: &[(u8, Happening)]) {
     for (id, untold) in untold.iter_mut().enumerate() {
         mend(&mut run, id);
         *untold = false;
+        if !run.rollout.plan().moves(ReplicaId(u16::try_from(id).unwrap())) {
+            // One that is left alone is mended by somebody else.
+            run.world.real[id].process = Some(VersionRef::From);
+        }
     }
     run.restart().run();
     run.order(Operator::Rollback).run();
     assert_eq!(run.rollout.outcome(), Some(Outcome::RolledBack), "{:#?}", run.rollout.status());
-    assert!(run.all_serve(VersionRef::From));
+    let plan = run.rollout.plan();
+    for id in 0..run.world.real.len() {
+        let process = run.world.real[id].process;
+        if plan.moves(ReplicaId(u16::try_from(id).unwrap())) {
+            assert!(run.world.serves(id) && (plan.is_drill() || process == Some(VersionRef::From)));
+        } else {
+            assert_eq!(run.world.real[id].starts, 0, "left alone");
+        }
+    }
+    nobody_is_unnamed(&run, &untold);
 }
 
 proptest! {
@@ -312,7 +400,7 @@ proptest! {
 
     #[test]
     fn any_world_is_survived(
-        plan in plans(),
+        plan in any_plans(),
         fates in prop::collection::vec(fates(), 1..30),
         happenings in prop::collection::vec((0_u8..60, happenings()), 0..20),
     ) {

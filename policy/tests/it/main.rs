@@ -8,4 +8,5 @@ mod chaos;
 mod faults;
 mod happy;
 mod plans;
+mod strategies;
 mod world;

@@ -24,6 +24,8 @@ pub(crate) fn at(seconds: u64) -> Time {
 pub(crate) struct Real {
     pub(crate) in_rotation: bool,
     pub(crate) process: Option<VersionRef>,
+    /// How often a process was started.
+    pub(crate) starts: u32,
     pub(crate) ready_at: Time,
     /// In-flight ends at this instant after it is out of rotation.
     pub(crate) busy_for: Span,
@@ -57,6 +59,8 @@ pub(crate) struct World {
     pub(crate) load: f64,
     pub(crate) start_takes: Span,
     pub(crate) cut_works: bool,
+    /// Both names mean one version: nothing seen from outside tells a restarted replica from another.
+    pub(crate) one_version: bool,
     queue: BTreeMap<(Time, u64), Event>,
     order: u64,
     pub(crate) issued: Vec<(Time, Command)>,
@@ -68,6 +72,7 @@ impl World {
         let real = Real {
             in_rotation: true,
             process: Some(VersionRef::From),
+            starts: 0,
             ready_at: T0,
             busy_for: secs(10),
             busy_until: T0,
@@ -86,6 +91,7 @@ impl World {
             load: 10.0,
             start_takes: secs(60),
             cut_works: true,
+            one_version: plan.from.name == plan.to.name,
             queue: BTreeMap::new(),
             order: 0,
             issued: Vec::new(),
@@ -163,12 +169,14 @@ impl World {
     fn effect(&mut self, command: &Command) -> (Reply, Span) {
         let now = self.now;
         let (load, start_takes, cut_works) = (self.load, self.start_takes, self.cut_works);
+        let one_version = self.one_version;
         let not_yet = |reason: &str| Reply::Failed { reason: reason.to_owned(), retryable: true };
         let Some(id) = command.replica else { return (Reply::Load { rate: load }, secs(1)) };
         let serves = self.serves(id.index());
         let real = &mut self.real[id.index()];
         let healthy =
             real.process.is_some_and(|version| real.never_healthy != Some(version)) && now >= real.ready_at;
+        let shown = real.process.map(|version| if one_version { VersionRef::From } else { version });
         let tenth = Span::from_millis(100);
         match &command.action {
             Action::Observe => {
@@ -176,7 +184,7 @@ impl World {
                     in_rotation: real.in_rotation,
                     process: real.process.is_some(),
                     healthy,
-                    version: real.process,
+                    version: shown,
                     undo_ready: real.undo_ready,
                 };
                 (Reply::Observed(seen), tenth)
@@ -216,13 +224,14 @@ impl World {
             Action::Start { version } => {
                 if real.process.is_none() {
                     real.process = Some(*version);
+                    real.starts += 1;
                     real.ready_at = now + start_takes;
                 }
                 (Reply::Started, tenth)
             }
             Action::ProbeHealth => (if healthy { Reply::Healthy } else { not_yet("still loading") }, tenth),
             Action::ProbeFingerprint { .. } => {
-                (Reply::Fingerprint { seen: real.process.filter(|_| !real.wrong_version) }, tenth)
+                (Reply::Fingerprint { seen: shown.filter(|_| !real.wrong_version) }, tenth)
             }
             Action::SmokePrompt if real.smoke_fails.is_some() && real.smoke_fails == real.process => {
                 (Reply::Failed { reason: "gibberish".to_owned(), retryable: true }, secs(1))
