@@ -15,4 +15,5 @@ mod markov;
 mod regressions;
 mod rollouts;
 mod routers;
+mod swarm;
 mod verdicts;
