@@ -59,6 +59,8 @@ pub fn carried(
 ) -> Result<CapacityPoint, SimError> {
     let mut scenario = scenario.clone();
     scenario.fleet.replicas = slackwater_scenarios::fleet::Replicas::Count(serving);
+    // What whole replicas carry.
+    scenario.faults.clear();
     let setup = Arc::new(Setup::new(&scenario)?);
     let keeps = |rate: f64| keeps_slo(&setup, sample, rate);
     let (mut low, mut high) = (0.0_f64, f64::INFINITY);

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::clients::{Clients, Router, Slo};
 use crate::engine_profile::EngineProfile;
 use crate::error::{ScenarioError, TraceError};
+use crate::faults::Fault;
 use crate::fleet::Fleet;
 use crate::rollout::Rollout;
 use crate::traffic::{SharedTrace, Traffic, TrafficSpec};
@@ -45,6 +46,9 @@ pub struct Scenario {
     /// The rolling upgrade.
     #[serde(default)]
     pub rollout: Rollout,
+    /// What goes wrong in the simulated world, one `[[faults]]` table each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
     /// Engine profiles of this file, by name; each may have a `base`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "engines_schema")]

@@ -2,6 +2,7 @@
 
 use crate::clients::{Router, RouterPolicy};
 use crate::engine_profile::EngineProfile;
+use crate::faults::{Fault, FaultKind};
 use crate::fleet::Replicas;
 use crate::places::Places;
 use crate::rollout::{AtDeadline, Probe, Rollout};
@@ -35,7 +36,8 @@ pub(crate) fn check(scenario: &Scenario, places: &Places) -> Check {
     clients(scenario, places)?;
     traffic(&scenario.traffic, places)?;
     rollout(&scenario.rollout)?;
-    order(scenario)
+    order(scenario)?;
+    faults(scenario)
 }
 
 fn problem(key: &str, message: impl std::fmt::Display, help: impl Into<String>) -> Problem {
@@ -330,6 +332,80 @@ fn order(scenario: &Scenario) -> Check {
         if scenario.rollout.order[..index].contains(name) {
             return Err(problem(&key, format_args!("`{name}` is named twice"), "name each replica once"));
         }
+    }
+    Ok(())
+}
+
+fn faults(scenario: &Scenario) -> Check {
+    let replicas = scenario.fleet.replica_list();
+    let names: Vec<&str> = replicas.iter().map(|replica| replica.name.as_str()).collect();
+    for (index, one) in scenario.faults.iter().enumerate() {
+        let place = format!("faults[{index}]");
+        fault_keys(&place, one)?;
+        if let Some(name) = &one.replica
+            && !names.contains(&name.as_str())
+        {
+            let help = crate::explain::did_you_mean(name, &names, "replicas");
+            return Err(problem(
+                &format!("{place}.replica"),
+                format_args!("no replica is called `{name}`"),
+                help,
+            ));
+        }
+        fault_values(&place, one)?;
+    }
+    Ok(())
+}
+
+/// Each kind has its keys.
+fn fault_keys(place: &str, fault: &Fault) -> Check {
+    let (needed, allowed) = fault.kind.keys();
+    let kind = fault.kind.name();
+    let has: Vec<String> = needed.iter().chain(allowed).map(|key| format!("`{key}`")).collect();
+    for (key, given) in fault.given() {
+        if given && !needed.contains(&key) && !allowed.contains(&key) {
+            let help = format!("leave it out; beside `kind` a {kind} has {}", has.join(", "));
+            return Err(problem(&format!("{place}.{key}"), format_args!("a {kind} has no such key"), help));
+        }
+        if !given && needed.contains(&key) {
+            let example = match key {
+                "replica" => "replica = \"replica-0\"",
+                "at" => "at = \"20m\"",
+                "factor" => "factor = 3",
+                "share" => "share = 0.1",
+                _ => "for = \"2m\"",
+            };
+            let help = format!("add it, for example: {example}");
+            return Err(problem(&format!("{place}.{key}"), format_args!("a {kind} needs this key"), help));
+        }
+    }
+    Ok(())
+}
+
+fn fault_values(place: &str, fault: &Fault) -> Check {
+    let key = |name: &str| format!("{place}.{name}");
+    if let Some(nth) = fault.nth {
+        at_least_one(&key("nth"), nth)?;
+    }
+    if let Some(factor) = fault.factor {
+        within(&key("factor"), factor, 0.01, 1000.0)?;
+    }
+    if let Some(share) = fault.share {
+        within(&key("share"), share, 0.0, 1.0)?;
+    }
+    if let (Some(at), Some(until)) = (fault.at, fault.until)
+        && until <= at
+    {
+        let message = format!("{until} is not after `at`, {at}");
+        return Err(problem(&key("until"), message, "both count from the start of the traffic"));
+    }
+    if fault.kind == FaultKind::ReplicaCrash
+        && let Some(back) = fault.back_after
+        && back <= fault.noticed_after()
+    {
+        let message = format!("{back} is not longer than `noticed_after`, {}", fault.noticed_after());
+        let help = "a crash that nobody notices before it is mended is not simulated; shorten noticed_after";
+        return Err(problem(&key("back_after"), message, help));
     }
     Ok(())
 }

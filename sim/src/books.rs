@@ -449,7 +449,7 @@ impl Books {
         match failure {
             Failure::Cut => self.attempts.cut += 1,
             Failure::TimedOut => self.attempts.timed_out += 1,
-            Failure::NoReplica | Failure::TooLong => self.attempts.rejected += 1,
+            Failure::NoReplica | Failure::Refused | Failure::TooLong => self.attempts.rejected += 1,
         }
         self.in_flight(request.sent, at);
     }
@@ -466,7 +466,7 @@ impl Books {
                 phase.requests.timed_out += 1;
                 Outcome::TimedOut
             }
-            Failure::NoReplica | Failure::TooLong => {
+            Failure::NoReplica | Failure::Refused | Failure::TooLong => {
                 phase.requests.rejected += 1;
                 Outcome::Rejected
             }

@@ -5,8 +5,8 @@
 
 use slackwater_engine::Ps;
 use slackwater_policy::{
-    Command, Entry, Event, EventError, HoldReason, Note, Outcome, Phase, Plan, Record, Recorder, ReplicaId,
-    Rollout, Span, Time, VersionRef,
+    Command, Entry, Event, EventError, FinalReport, HoldReason, Note, Outcome, Phase, Plan, Record, Recorder,
+    ReplicaId, Rollout, Span, Time, VersionRef,
 };
 
 use crate::setup::SetupError;
@@ -32,6 +32,39 @@ pub(crate) struct Station {
     pub(crate) starts: u64,
     /// How often it was stopped, for the draws.
     pub(crate) stops: u64,
+    /// Tells one process here from the next, whoever started it.
+    pub(crate) incarnation: u64,
+    /// How often its process died by itself, to tell one crash from the next.
+    pub(crate) crashes: u64,
+    /// It died by itself, and neither the rollout nor its supervisor has touched it since.
+    pub(crate) crashed: bool,
+    /// The engine's in-flight gauge sticks.
+    pub(crate) stuck: bool,
+}
+
+impl Station {
+    /// One that has always served the old version.
+    pub(crate) fn serving() -> Self {
+        Self {
+            process: Process::Up { version: VersionRef::From, healthy_at: 0 },
+            version: VersionRef::From,
+            draining: None,
+            starts: 0,
+            stops: 0,
+            incarnation: 0,
+            crashes: 0,
+            crashed: false,
+            stuck: false,
+        }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self.process, Process::Up { .. })
+    }
+
+    pub(crate) fn healthy(&self, now: Ps) -> bool {
+        matches!(self.process, Process::Up { healthy_at, .. } if healthy_at <= now)
+    }
 }
 
 /// One drain under way or over.
@@ -128,6 +161,10 @@ impl Driver {
         }
     }
 
+    pub(crate) fn final_report(&self) -> FinalReport {
+        self.rollout.report()
+    }
+
     /// How it stands, in words for the result.
     pub(crate) fn outcome(&self) -> String {
         match self.rollout.phase() {
@@ -161,8 +198,11 @@ impl Driver {
         });
         let told = Told { notes: notes.collect(), commands: told? };
         self.journal.extend(records);
-        if self.over.is_none() && self.state() != RolloutState::UnderWay {
-            self.over = Some(at);
+        match (self.over, self.state() == RolloutState::UnderWay) {
+            (None, false) => self.over = Some(at),
+            // A person's order set it going again.
+            (Some(_), true) => (self.over, self.settled) = (None, None),
+            _ => {}
         }
         Ok(told)
     }

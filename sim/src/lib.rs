@@ -20,6 +20,7 @@
 
 mod books;
 mod driver;
+mod faults;
 mod plan;
 mod requests;
 mod result;

@@ -7,12 +7,14 @@ use crate::router::Route;
 /// Why an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The replica was stopped under it.
+    /// The replica was stopped under it, or died.
     Cut,
     /// The client or the balancer gave up.
     TimedOut,
     /// No replica was in rotation.
     NoReplica,
+    /// The balancer still sends to a replica whose process is gone.
+    Refused,
     /// It fits no replica.
     TooLong,
 }

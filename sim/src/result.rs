@@ -154,11 +154,11 @@ pub struct AttemptLedger {
     pub sent: u64,
     /// Answered whole.
     pub completed: u64,
-    /// Ended by a stop.
+    /// Ended by a stop or a crash.
     pub cut: u64,
     /// Given up by the client or the balancer.
     pub timed_out: u64,
-    /// Refused: no replica in rotation, or too long for any.
+    /// Refused: no replica in rotation, its process gone, or too long for any.
     pub rejected: u64,
     /// Still open when the simulation ended.
     pub unfinished: u64,

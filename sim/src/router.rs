@@ -19,7 +19,11 @@ impl Route {
 #[derive(Debug, Clone)]
 pub(crate) struct Router {
     policy: RouterPolicy,
-    /// Replicas in rotation, ascending.
+    /// Whether each replica is in rotation by order, whatever the health checks say.
+    wanted: Vec<bool>,
+    /// Whether the balancer's own health check has taken it out.
+    failing: Vec<bool>,
+    /// Replicas that are sent requests, ascending: wanted and not failing.
     eligible: Vec<u16>,
     /// In flight at each replica, as it really is.
     in_flight: Vec<u32>,
@@ -43,6 +47,8 @@ impl Router {
         let nginx = spec.policy == RouterPolicy::NginxLeastConn;
         Self {
             policy: spec.policy,
+            wanted: vec![true; usize::from(replicas)],
+            failing: vec![false; usize::from(replicas)],
             eligible: (0..replicas).collect(),
             in_flight: vec![0; usize::from(replicas)],
             counts: if nginx { vec![0; usize::from(workers) * usize::from(replicas)] } else { Vec::new() },
@@ -68,17 +74,36 @@ impl Router {
         self.policy == RouterPolicy::NginxLeastConn
     }
 
+    /// Whether it is in rotation by order, though its health check may have taken it out.
+    pub(crate) fn is_wanted(&self, replica: u16) -> bool {
+        self.wanted[usize::from(replica)]
+    }
+
     /// Puts a replica into rotation or takes it out. For nginx that is a reload: new workers with fresh counts.
     pub(crate) fn set_rotation(&mut self, replica: u16, wanted: bool) {
-        match (self.eligible.binary_search(&replica), wanted) {
+        if std::mem::replace(&mut self.wanted[usize::from(replica)], wanted) == wanted {
+            return;
+        }
+        self.settle(replica);
+        self.generation += 1;
+        self.counts.fill(0);
+    }
+
+    /// The balancer's own health check fails, or passes again. No reload.
+    pub(crate) fn set_failing(&mut self, replica: u16, failing: bool) {
+        self.failing[usize::from(replica)] = failing;
+        self.settle(replica);
+    }
+
+    fn settle(&mut self, replica: u16) {
+        let at = usize::from(replica);
+        match (self.eligible.binary_search(&replica), self.wanted[at] && !self.failing[at]) {
             (Ok(place), false) => {
                 self.eligible.remove(place);
             }
             (Err(place), true) => self.eligible.insert(place, replica),
-            _ => return,
+            _ => {}
         }
-        self.generation += 1;
-        self.counts.fill(0);
     }
 
     /// Picks a replica; `random` are uniform bits of this attempt's own. `None`: no replica is in rotation.

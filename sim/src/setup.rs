@@ -12,6 +12,7 @@ use slackwater_scenarios::engine_profile::{
 use slackwater_scenarios::version::Version;
 use slackwater_scenarios::{Keyed, Retries, Router, RouterPolicy, Scenario};
 
+use crate::faults::Faults;
 use crate::{ROTATION_NGINX_PS, ROTATION_OTHER_PS};
 
 /// The smoke prompt: a short question with a short answer.
@@ -45,6 +46,9 @@ pub enum SetupError {
         "the rollout would start before the traffic does; give a later time, or a duration after its start"
     )]
     StartsTooEarly,
+    /// A fault at a replica the fleet does not have.
+    #[error("a fault befalls the replica `{0}`, which is not in the fleet")]
+    FaultElsewhere(String),
 }
 
 /// One version in the simulator's units.
@@ -82,6 +86,7 @@ pub struct Setup {
     pub(crate) read_timeout_ps: Option<Ps>,
     pub(crate) retries: Retries,
     pub(crate) slo: SloBounds,
+    pub(crate) faults: Faults,
     pub(crate) keyed: Keyed,
     /// Keys of the draws made for every attempt, mixed once.
     pub(crate) front_end_key: u64,
@@ -99,9 +104,12 @@ impl Setup {
         let keyed = Keyed::new(scenario.seed);
         let router = scenario.router.clone();
         let slo = &scenario.slo;
+        let names: Vec<String> =
+            scenario.fleet.replica_list().into_iter().map(|replica| replica.name).collect();
         Ok(Self {
             replicas,
-            names: scenario.fleet.replica_list().into_iter().map(|replica| replica.name).collect(),
+            faults: Faults::new(&scenario.faults, &names)?,
+            names,
             from: VersionSetup::new(&scenario.from)?,
             to: VersionSetup::new(&scenario.to)?,
             rotation_ps: match router.policy {

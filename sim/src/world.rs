@@ -10,7 +10,8 @@ use slackwater_engine::{
     Counters, Output, Ps, Replica, ReplicaError, Request as EngineRequest, StepTimeForm, Stop,
 };
 use slackwater_policy::{
-    Action, Command, Event, EventError, Figure, HoldReason, Note, Observed, Operator, Plan, Reply, VersionRef,
+    Action, Command, Event, EventError, Figure, FinalReport, HoldReason, Note, Observed, Operator, Plan,
+    ReplicaId, Reply, VersionRef,
 };
 use slackwater_scenarios::traffic::{Arrival, Traffic};
 use slackwater_scenarios::version::Delay;
@@ -19,6 +20,7 @@ use slackwater_scenarios::{HumanDuration, TraceError};
 use crate::PROBE_PS;
 use crate::books::{Books, RequestRow, TICK_PS, seconds};
 use crate::driver::{Drain, Driver, Process, RolloutState, Station, index};
+use crate::faults::{StartFault, Timed, TimedFault};
 use crate::requests::{Failure, Request, Requests, State};
 use crate::router::{Route, Router};
 use crate::setup::{Setup, SetupError};
@@ -72,13 +74,32 @@ enum Timer {
     Tick,
     /// A client sends its next attempt.
     Retry(u32),
-    /// A command of the policy has come to its effect; `cut` requests were ended by it.
+    /// A command of the policy has come to its effect; `cut` requests were ended by it. A stop ends the process it was
+    /// sent to, not one started since.
     Effect {
         command: Command,
         cut: u32,
+        incarnation: u64,
     },
     /// The simulated person says yes.
     Approve,
+    /// This one of the timed faults comes.
+    Fault(usize),
+    /// Crash number `crash` of this replica is noticed, unless it was mended before.
+    Noticed {
+        replica: u16,
+        crash: u64,
+    },
+    /// The supervisor has the replica serving again after crash number `crash`, unless the rollout took it in hand.
+    Back {
+        replica: u16,
+        crash: u64,
+    },
+    /// The start of this process fails.
+    StartFails {
+        replica: u16,
+        incarnation: u64,
+    },
 }
 
 /// One run under way. `Clone` forks it: the copy goes on exactly as the original would.
@@ -109,6 +130,8 @@ pub struct World<T> {
     /// When anything last happened to a request or the rollout.
     pub(crate) last_activity: Ps,
     finished: bool,
+    /// See [`World::blind_drains`].
+    blind_drains: bool,
 }
 
 impl<T: Traffic> World<T> {
@@ -123,6 +146,9 @@ impl<T: Traffic> World<T> {
         let count = usize::from(setup.replicas);
         let mut timers = Timers::new();
         timers.set(TICK_PS, Timer::Tick);
+        for (fault, timed) in setup.faults.timed.iter().enumerate() {
+            timers.set(timed.at, Timer::Fault(fault));
+        }
         Ok(Self {
             now: 0,
             traffic,
@@ -131,16 +157,7 @@ impl<T: Traffic> World<T> {
             engines: vec![engine; count],
             next_event: vec![Ps::MAX; count],
             retired: Vec::new(),
-            stations: vec![
-                Station {
-                    process: Process::Up { version: VersionRef::From, healthy_at: 0 },
-                    version: VersionRef::From,
-                    draining: None,
-                    starts: 0,
-                    stops: 0,
-                };
-                count
-            ],
+            stations: vec![Station::serving(); count],
             router: Router::new(&setup.router, setup.replicas),
             requests: Requests::default(),
             timers,
@@ -151,6 +168,7 @@ impl<T: Traffic> World<T> {
             driver: None,
             last_activity: 0,
             finished: false,
+            blind_drains: false,
             setup,
         })
     }
@@ -191,6 +209,23 @@ impl<T: Traffic> World<T> {
             self.timers.set(self.now + TICK_PS, Timer::Tick);
         }
         self.tell(Event::Start)
+    }
+
+    /// A person's order to the rollout. One that sets a held rollout going again makes the run go on.
+    ///
+    /// # Errors
+    /// When the policy refuses it.
+    pub fn order(&mut self, order: Operator) -> Result<(), SimError> {
+        if self.driver.is_some() && std::mem::take(&mut self.finished) {
+            self.timers.set(self.now + TICK_PS, Timer::Tick);
+        }
+        self.tell(Event::Operator(order))
+    }
+
+    /// From now on every look says that nothing is in flight: a wrong world, which the tests' net has to catch.
+    #[doc(hidden)]
+    pub fn blind_drains(&mut self) {
+        self.blind_drains = true;
     }
 
     /// Judges the service level from now on, requests under way included, as the start of a rollout does: for the same
@@ -319,11 +354,28 @@ impl<T: Traffic> World<T> {
                 self.send(slot);
                 Ok(())
             }
-            Timer::Effect { command, cut } => {
-                let reply = self.effect(&command, cut);
+            Timer::Effect { command, cut, incarnation } => {
+                let reply = self.effect(&command, cut, incarnation);
+                let replica = index(command.replica);
+                if self.setup.faults.loses(self.setup.keyed, replica, command.id.0, self.now) {
+                    return Ok(());
+                }
                 self.tell(Event::Outcome { id: command.id, outcome: reply })
             }
             Timer::Approve => self.tell(Event::Operator(Operator::Approve)),
+            Timer::Fault(fault) => {
+                self.befall(self.setup.faults.timed[fault]);
+                Ok(())
+            }
+            Timer::Noticed { replica, crash } => self.noticed(replica, crash),
+            Timer::Back { replica, crash } => self.back(replica, crash),
+            Timer::StartFails { replica, incarnation } => {
+                let station = &self.stations[usize::from(replica)];
+                if station.is_up() && station.incarnation == incarnation {
+                    self.die(replica);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -394,6 +446,72 @@ impl<T: Traffic> World<T> {
         Ok(())
     }
 
+    // ---- faults ----
+
+    fn befall(&mut self, fault: TimedFault) {
+        let replica = fault.replica;
+        let station = &mut self.stations[usize::from(replica)];
+        if !station.is_up() {
+            // Nothing is there that it could befall.
+            return;
+        }
+        match fault.what {
+            Timed::StuckGauge => station.stuck = true,
+            Timed::Crash { noticed_after, back_after } => {
+                station.crashes += 1;
+                station.crashed = true;
+                let crash = station.crashes;
+                self.die(replica);
+                self.timers.set(self.now.saturating_add(noticed_after), Timer::Noticed { replica, crash });
+                if let Some(back_after) = back_after {
+                    self.timers.set(self.now.saturating_add(back_after), Timer::Back { replica, crash });
+                }
+            }
+        }
+    }
+
+    /// A process ends by itself: what it had is cut, and its GPU memory is free a little later.
+    fn die(&mut self, replica: u16) {
+        let at = usize::from(replica);
+        let Process::Up { version, .. } = self.stations[at].process else { return };
+        self.stop(replica);
+        let station = &self.stations[at];
+        let delay = self.setup.version(version).delays.gpu_release;
+        let ids = [u64::from(replica), station.crashes, station.starts];
+        let released = self.sample(&delay, "gpu-release-after-death", &ids);
+        let station = &mut self.stations[at];
+        station.stuck = false;
+        station.process = Process::Gone { free_at: self.now.saturating_add(released) };
+    }
+
+    /// The balancer's health checks have failed often enough; the rollout hears of it too.
+    fn noticed(&mut self, replica: u16, crash: u64) -> Result<(), SimError> {
+        let station = &self.stations[usize::from(replica)];
+        if !station.crashed || station.crashes != crash {
+            return Ok(());
+        }
+        self.set_failing(replica, true);
+        let reason = "its process died".to_owned();
+        self.tell(Event::ReplicaDown { replica: ReplicaId(replica), reason })
+    }
+
+    /// The supervisor has restarted what it had.
+    fn back(&mut self, replica: u16, crash: u64) -> Result<(), SimError> {
+        let station = &self.stations[usize::from(replica)];
+        if !station.crashed || station.crashes != crash {
+            return Ok(());
+        }
+        let version = station.version;
+        self.renew(replica, version, self.now);
+        self.set_failing(replica, false);
+        self.tell(Event::ReplicaUp { replica: ReplicaId(replica) })
+    }
+
+    fn set_failing(&mut self, replica: u16, failing: bool) {
+        self.router.set_failing(replica, failing);
+        self.serving_changed();
+    }
+
     // ---- clients ----
 
     fn arrive(&mut self, arrival: Arrival) {
@@ -437,8 +555,13 @@ impl<T: Traffic> World<T> {
             self.attempt_failed(slot, Failure::NoReplica);
             return;
         };
-        request.route = route;
         let replica = usize::from(route.replica);
+        if !self.stations[replica].is_up() {
+            self.router.release(route);
+            self.attempt_failed(slot, Failure::Refused);
+            return;
+        }
+        request.route = route;
         let version = setup.version(self.stations[replica].version);
         request.output_now = version.output_tokens(request.output);
         let (inbound, outbound) = if version.jitter > 0.0 {
@@ -562,6 +685,8 @@ impl<T: Traffic> World<T> {
             Action::TakeOut { .. } | Action::Admit { .. } => self.setup.rotation_ps,
             Action::Stop { .. } => {
                 cut = self.stop(replica);
+                // From here on its supervisor leaves it alone.
+                self.stations[usize::from(replica)].crashed = false;
                 let station = &self.stations[usize::from(replica)];
                 match station.process {
                     Process::Gone { .. } => PROBE_PS,
@@ -586,7 +711,8 @@ impl<T: Traffic> World<T> {
             | Action::ProbeFingerprint { .. }
             | Action::MeasureLoad => PROBE_PS,
         };
-        self.timers.set(self.now.saturating_add(takes), Timer::Effect { command, cut });
+        let incarnation = self.stations.get(usize::from(replica)).map_or(0, |station| station.incarnation);
+        self.timers.set(self.now.saturating_add(takes), Timer::Effect { command, cut, incarnation });
     }
 
     fn sample(&self, delay: &Delay, purpose: &str, ids: &[u64]) -> Ps {
@@ -614,14 +740,14 @@ impl<T: Traffic> World<T> {
     }
 
     /// The effect of a command, and the reply to it.
-    fn effect(&mut self, command: &Command, cut: u32) -> Reply {
+    fn effect(&mut self, command: &Command, cut: u32, incarnation: u64) -> Reply {
         let replica = index(command.replica);
         let at = usize::from(replica);
         let not_yet = |reason: &str| Reply::Failed { reason: reason.to_owned(), retryable: true };
         match &command.action {
             Action::MeasureLoad => Reply::Load { rate: self.books.recent_rate(self.now) },
             Action::TakeOut { .. } => {
-                if self.router.in_rotation(replica) {
+                if self.router.is_wanted(replica) {
                     self.set_rotation(replica, false);
                     if let Some(driver) = &mut self.driver {
                         self.stations[at].draining = Some(driver.drains.len());
@@ -632,26 +758,41 @@ impl<T: Traffic> World<T> {
             }
             Action::Admit { .. } => {
                 self.stations[at].draining = None;
+                if self.stations[at].healthy(self.now) {
+                    self.router.set_failing(replica, false);
+                }
                 self.set_rotation(replica, true);
                 Reply::Admitted
             }
-            Action::ProbeInFlight => Reply::InFlight {
-                balancer: Some(self.router.in_flight(replica)),
-                engine: Some(self.engines[at].in_flight()),
-            },
+            Action::ProbeInFlight => {
+                let station = &self.stations[at];
+                let engine = self.engines[at].in_flight();
+                if self.blind_drains {
+                    return Reply::InFlight { balancer: Some(0), engine: Some(0) };
+                }
+                Reply::InFlight {
+                    balancer: Some(self.router.in_flight(replica)),
+                    // A dead engine has no gauge to read.
+                    engine: (!station.crashed).then_some(if station.stuck { engine.max(1) } else { engine }),
+                }
+            }
             Action::CutInFlight if self.router.is_nginx() => Reply::Failed {
                 reason: "nginx can't end one server's streams; the stop does".to_owned(),
                 retryable: false,
             },
             Action::CutInFlight => Reply::Cut { requests: self.stop(replica) },
+            Action::Stop { .. } if self.stations[at].incarnation != incarnation => Reply::Stopped { cut },
             Action::Stop { .. } => {
                 let station = &mut self.stations[at];
+                station.stuck = false;
                 if let Process::Up { version, .. } = station.process {
                     let stops = station.stops;
                     station.stops += 1;
                     station.draining = None;
                     let delay = self.setup.version(version).delays.gpu_release;
                     let released = self.sample(&delay, "gpu-release", &[u64::from(replica), stops]);
+                    let released =
+                        released.saturating_add(self.setup.faults.lingering(replica, stops, version));
                     self.stations[at].process = Process::Gone { free_at: self.now.saturating_add(released) };
                 }
                 Reply::Stopped { cut }
@@ -678,13 +819,20 @@ impl<T: Traffic> World<T> {
             }
             Action::SmokePrompt => Reply::SmokeAnswered,
             Action::WarmUp { .. } => Reply::WarmedUp,
-            Action::Observe => Reply::Observed(Observed {
-                in_rotation: self.router.in_rotation(replica),
-                process: self.running_version(at).is_some(),
-                healthy: matches!(self.stations[at].process, Process::Up { healthy_at, .. } if healthy_at <= self.now),
-                version: self.running_version(at),
-                undo_ready: true,
-            }),
+            Action::Observe => Reply::Observed(self.observe(ReplicaId(replica))),
+        }
+    }
+
+    /// A replica as it really is now, whatever the rollout thinks of it.
+    #[must_use]
+    pub fn observe(&self, replica: ReplicaId) -> Observed {
+        let at = replica.index();
+        Observed {
+            in_rotation: self.router.in_rotation(replica.0),
+            process: self.running_version(at).is_some(),
+            healthy: self.stations[at].healthy(self.now),
+            version: self.running_version(at),
+            undo_ready: true,
         }
     }
 
@@ -701,14 +849,34 @@ impl<T: Traffic> World<T> {
         if self.running_version(at) == Some(version) {
             return;
         }
+        let starts = self.stations[at].starts;
+        let delay = self.setup.version(version).delays.startup;
+        let takes = self.sample(&delay, "start-up", &[u64::from(replica), starts]);
+        let due = |takes: Ps| self.now.saturating_add(takes);
+        let healthy_at = match self.setup.faults.at_start(replica, starts, version) {
+            None => due(takes),
+            Some(StartFault::Slow(factor)) => due(scaled(takes, factor)),
+            Some(StartFault::NeverHealthy) => Ps::MAX,
+            Some(StartFault::Fails) => {
+                let incarnation = self.stations[at].incarnation + 1;
+                self.timers.set(due(takes), Timer::StartFails { replica, incarnation });
+                Ps::MAX
+            }
+        };
+        self.stations[at].starts += 1;
+        self.renew(replica, version, healthy_at);
+    }
+
+    /// A new process of this version in place of whatever was there.
+    fn renew(&mut self, replica: u16, version: VersionRef, healthy_at: Ps) {
+        let at = usize::from(replica);
+        let station = &mut self.stations[at];
+        station.incarnation += 1;
+        station.version = version;
+        station.process = Process::Up { version, healthy_at };
+        (station.crashed, station.stuck) = (false, false);
         let setup = Arc::clone(&self.setup);
         let to = setup.version(version);
-        let starts = self.stations[at].starts;
-        let takes = self.sample(&to.delays.startup, "start-up", &[u64::from(replica), starts]);
-        let station = &mut self.stations[at];
-        station.starts += 1;
-        station.version = version;
-        station.process = Process::Up { version, healthy_at: self.now.saturating_add(takes) };
         let engine = Replica::new(to.config.clone(), to.form).expect("checked when the scenario was set up");
         let before = std::mem::replace(&mut self.engines[at], engine);
         self.retired.push((before.counters(), before.config().kv_blocks));
@@ -740,11 +908,22 @@ impl<T: Traffic> World<T> {
 
     fn set_rotation(&mut self, replica: u16, wanted: bool) {
         self.router.set_rotation(replica, wanted);
+        self.serving_changed();
+    }
+
+    fn serving_changed(&mut self) {
         let serving = self.router.serving();
         self.books.serving_changed(serving);
         if let Some(driver) = &mut self.driver {
             driver.serving_changed(self.now, serving, usize::from(self.setup.replicas));
         }
+    }
+
+    /// Which replicas serve the version they should, as the rollout sees it, and what is wrong with the others; `None`
+    /// without a rollout.
+    #[must_use]
+    pub fn final_report(&self) -> Option<FinalReport> {
+        self.driver.as_ref().map(Driver::final_report)
     }
 
     /// How far the rollout has come; `None` without one.
@@ -777,4 +956,9 @@ fn jittered(value: Ps, jitter: f64, bits: u64) -> Ps {
     let uniform = bits as f64 / 4_294_967_296.0;
     // Not negative: the scenario keeps jitter at or below 1.
     (value as f64 * (1.0 - jitter + 2.0 * jitter * uniform)) as Ps
+}
+
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturating
+fn scaled(value: Ps, factor: f64) -> Ps {
+    (value as f64 * factor).round() as Ps
 }

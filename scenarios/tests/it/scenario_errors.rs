@@ -32,6 +32,34 @@ const MISTAKES: &[(&str, (usize, usize), &[&str])] = &[
     ("[router]\nworkers = 2", (2, 11), &["only nginx-least-conn"]),
     ("[router]\npolicy = 'best'", (2, 10), &["unknown choice `best`", "`round-robin`"]),
     ("[traffic]\nfile = 'x.csv'", (1, 2), &["duplicate key"]),
+    ("[[faults]]\nat = 3", (1, 1), &["missing key `kind` in `faults`"]),
+    ("[[faults]]\nkind = 'replica-crsh'", (2, 8), &["unknown choice", "did you mean `replica-crash`?"]),
+    ("[[faults]]\nkind = 'replica-crash'\nbak_after = 3", (3, 1), &["did you mean `back_after`?"]),
+    ("[[faults]]\nkind = 'replica-crash'\nat = 'noon'", (3, 6), &["`faults[0].at`", "not a duration"]),
+    (
+        "[[faults]]\nkind = 'replica-crash'\nreplica = 'replica-9'\nat = 3",
+        (3, 11),
+        &["`faults[0].replica`", "no replica is called `replica-9`", "did you mean"],
+    ),
+    (
+        "[[faults]]\nkind = 'replica-crash'\nat = 3",
+        (1, 1),
+        &["`faults[0].replica`: a replica-crash needs this key", "replica = \"replica-0\""],
+    ),
+    (
+        "[[faults]]\nkind = 'never-healthy'\nshare = 0.5",
+        (3, 9),
+        &["a never-healthy has no such key", "`replica`, `nth`, `version`"],
+    ),
+    ("[[faults]]\nkind = 'start-failure'\nnth = 0", (3, 7), &["from 1 up"]),
+    ("[[faults]]\nkind = 'slow-start'\nfactor = -1", (3, 10), &["-1 is out of range"]),
+    ("[[faults]]\nkind = 'lost-replies'\nshare = 1.5", (3, 9), &["1.5 is out of range"]),
+    ("[[faults]]\nkind = 'lost-replies'\nshare = 1\nat = 9\nuntil = 9", (5, 9), &["is not after `at`"]),
+    (
+        "[[faults]]\nkind = 'replica-crash'\nreplica = 'replica-0'\nat = 9\nback_after = 5",
+        (5, 14),
+        &["not longer than `noticed_after`"],
+    ),
 ];
 
 #[test]

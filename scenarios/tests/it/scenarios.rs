@@ -2,7 +2,7 @@
 
 use slackwater_scenarios::rollout::AtHardLimit;
 use slackwater_scenarios::{
-    AtDeadline, Delay, Extend, HumanDuration, Scenario, StartTime, WallTime, scenario_json_schema,
+    AtDeadline, Delay, Extend, FaultKind, HumanDuration, Scenario, StartTime, WallTime, scenario_json_schema,
 };
 
 use crate::support::SHORT;
@@ -104,6 +104,21 @@ fn the_resolved_file_reads_back_as_the_same_scenario() {
     let scenario =
         parse("[router]\npolicy = 'nginx-least-conn'\nworkers = 2\n[rollout]\norder = ['replica-2']\n");
     assert_eq!(Scenario::parse(&scenario.to_toml(), "other.toml").unwrap(), scenario);
+}
+
+#[test]
+fn faults_come_back_as_they_were_written() {
+    let scenario = parse(
+        "[[faults]]\nkind = 'replica-crash'\nreplica = 'replica-1'\nat = '20m'\nback_after = 90\n\
+         [[faults]]\nkind = 'gpu-memory-lingers'\nfor = '1m'\nnth = 2\nversion = 'from'\n",
+    );
+    let [crash, lingers] = &scenario.faults[..] else { panic!("{:?}", scenario.faults) };
+    assert_eq!(crash.kind, FaultKind::ReplicaCrash);
+    assert_eq!(crash.at, Some(HumanDuration::from_secs(1200)));
+    assert_eq!(crash.noticed_after(), HumanDuration::from_secs(6), "the default");
+    assert_eq!((lingers.lasts, lingers.nth), (Some(HumanDuration::from_secs(60)), Some(2)));
+    assert_eq!(Scenario::parse(&scenario.to_toml(), "other.toml").unwrap().faults, scenario.faults);
+    assert!(!parse("").to_toml().contains("faults"), "a scenario without faults is written as before");
 }
 
 #[test]

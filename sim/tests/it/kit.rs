@@ -70,6 +70,8 @@ pub(crate) struct Spec {
     pub(crate) slo: String,
     /// Lines under `[rollout]`.
     pub(crate) rollout: String,
+    /// `[[faults]]` tables.
+    pub(crate) faults: String,
     /// Guards of the plan, beside those of the scenario.
     pub(crate) guards: Vec<Guard>,
 }
@@ -85,6 +87,7 @@ impl Default for Spec {
             clients: "timeout = \"30d\"".to_owned(),
             slo: String::new(),
             rollout: String::new(),
+            faults: String::new(),
             guards: Vec::new(),
         }
     }
@@ -92,7 +95,7 @@ impl Default for Spec {
 
 impl Spec {
     pub(crate) fn toml(&self) -> String {
-        let Self { seed, replicas, engine, to, router, clients, slo, rollout, guards: _ } = self;
+        let Self { seed, replicas, engine, to, router, clients, slo, rollout, faults, guards: _ } = self;
         let mut text = format!("seed = {seed}\n[fleet]\nreplicas = {replicas}\n[from]\n");
         let scheduling = if engine.asynchronous { "async" } else { "sync" };
         let reserve = if engine.reserve_chunk { "chunk" } else { "whole_prompt" };
@@ -121,6 +124,7 @@ impl Spec {
             writeln!(text, "[{name}]\n{lines}").unwrap();
         }
         text.push_str("[traffic.generate]\nduration = \"1h\"\nrate_per_s = 1.0\n");
+        text.push_str(faults);
         text
     }
 

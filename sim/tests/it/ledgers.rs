@@ -167,7 +167,18 @@ pub(crate) fn small() -> impl Strategy<Value = Small> {
             let alone = replicas == 2 || rollout.contains("approval");
             let rollout = if alone { rollout.replace("unavailable = 2", "unavailable = 1") } else { rollout };
             Small {
-                spec: Spec { seed, replicas, engine, to, router, clients, slo, rollout, guards },
+                spec: Spec {
+                    seed,
+                    replicas,
+                    engine,
+                    to,
+                    router,
+                    clients,
+                    slo,
+                    rollout,
+                    guards,
+                    ..Spec::default()
+                },
                 requests,
                 start,
             }

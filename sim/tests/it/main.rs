@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod closed_forms;
+mod faults;
 mod forks;
 mod kit;
 mod ledgers;
@@ -14,4 +15,5 @@ mod markov;
 mod regressions;
 mod rollouts;
 mod routers;
+mod swarm;
 mod verdicts;
