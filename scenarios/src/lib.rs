@@ -32,7 +32,9 @@ pub use error::{Diagnostic, ScenarioError, TraceError};
 pub use faults::{Fault, FaultKind, FaultVersion};
 pub use fleet::{Fleet, Replica};
 pub use random::Keyed;
-pub use rollout::{Approval, AtDeadline, Extend, Gate, Guard, OnFailure, Probe, Rollout, StartTime};
+pub use rollout::{
+    Approval, AtDeadline, Extend, Gate, Guard, OnFailure, Probe, Rollout, StartTime, Strategy,
+};
 pub use scenario::{Scenario, scenario_json_schema};
 pub use time::{HumanDuration, WallTime};
 pub use traffic::{

@@ -14,7 +14,21 @@ pub struct Rollout {
     /// How long after `start` a move may still be under way; a move that would not fit is not begun. Absent: no end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<HumanDuration>,
-    /// Replicas that may be out of service at once.
+    /// How the fleet is moved.
+    pub strategy: Strategy,
+    /// Strategy `canary`: the replica that goes first. Absent: the first in the order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<String>,
+    /// Strategy `canary`: how long the first replica is watched before any other is moved.
+    pub canary_soak: HumanDuration,
+    /// Strategy `recreate`: must be true, as nobody serves for a while.
+    pub accept_downtime: bool,
+    /// Restart the replicas in place of giving them another version: a drill, or a change of flags or driver (which
+    /// `[to]` may describe).
+    pub restart_only: bool,
+    /// Names of the replicas to move. Empty: all.
+    pub only: Vec<String>,
+    /// Replicas that may be out of service at once; not for strategy `recreate`.
     pub max_unavailable: u32,
     /// Replica names in the order of their moves; those not named follow as listed in the fleet.
     pub order: Vec<String>,
@@ -58,6 +72,12 @@ impl Default for Rollout {
         Self {
             start: StartTime::After(seconds(15 * 60)),
             window: None,
+            strategy: Strategy::Rolling,
+            canary: None,
+            canary_soak: seconds(15 * 60),
+            accept_downtime: false,
+            restart_only: false,
+            only: vec![],
             max_unavailable: 1,
             order: vec![],
             soak: seconds(60),
@@ -79,6 +99,18 @@ impl Default for Rollout {
             approval_delay: HumanDuration::ZERO,
         }
     }
+}
+
+/// How the fleet is moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// A few replicas at a time, in place.
+    Rolling,
+    /// One replica first, watched for longer; then rolling.
+    Canary,
+    /// All at once: drained, stopped and started together. Nobody serves meanwhile.
+    Recreate,
 }
 
 /// When the rollout begins: `"15m"` after the start of the traffic, or at an RFC 3339 time.

@@ -5,7 +5,7 @@ use crate::engine_profile::EngineProfile;
 use crate::faults::{Fault, FaultKind};
 use crate::fleet::Replicas;
 use crate::places::Places;
-use crate::rollout::{AtDeadline, Probe, Rollout};
+use crate::rollout::{AtDeadline, Probe, Rollout, Strategy};
 use crate::scenario::Scenario;
 use crate::time::HumanDuration;
 use crate::traffic::{Arrivals, Format, Generate, Lognormal, TrafficSpec};
@@ -36,7 +36,7 @@ pub(crate) fn check(scenario: &Scenario, places: &Places) -> Check {
     clients(scenario, places)?;
     traffic(&scenario.traffic, places)?;
     rollout(&scenario.rollout)?;
-    order(scenario)?;
+    named_replicas(scenario)?;
     faults(scenario)
 }
 
@@ -320,18 +320,33 @@ fn probe(key: &str, probe: &Probe) -> Check {
     at_least_one(&format!("{key}.attempts"), probe.attempts)
 }
 
-fn order(scenario: &Scenario) -> Check {
+/// Replicas that the rollout names are there, each named once in its list.
+fn named_replicas(scenario: &Scenario) -> Check {
+    let rollout = &scenario.rollout;
     let replicas = scenario.fleet.replica_list();
     let names: Vec<&str> = replicas.iter().map(|replica| replica.name.as_str()).collect();
-    for (index, name) in scenario.rollout.order.iter().enumerate() {
-        let key = format!("rollout.order[{index}]");
-        if !names.contains(&name.as_str()) {
-            let help = crate::explain::did_you_mean(name, &names, "replicas");
-            return Err(problem(&key, format_args!("no replica is called `{name}`"), help));
+    let known = |key: &str, name: &String| -> Check {
+        if names.contains(&name.as_str()) {
+            return Ok(());
         }
-        if scenario.rollout.order[..index].contains(name) {
-            return Err(problem(&key, format_args!("`{name}` is named twice"), "name each replica once"));
+        let help = crate::explain::did_you_mean(name, &names, "replicas");
+        Err(problem(key, format_args!("no replica is called `{name}`"), help))
+    };
+    for (list, named) in [("order", &rollout.order), ("only", &rollout.only)] {
+        for (index, name) in named.iter().enumerate() {
+            let key = format!("rollout.{list}[{index}]");
+            known(&key, name)?;
+            if named[..index].contains(name) {
+                return Err(problem(&key, format_args!("`{name}` is named twice"), "name each replica once"));
+            }
         }
+    }
+    if let Some(canary) = &rollout.canary {
+        known("rollout.canary", canary)?;
+    }
+    if rollout.strategy == Strategy::Recreate && !rollout.accept_downtime {
+        let help = "nobody serves for a while: say `accept_downtime = true`, or use strategy \"rolling\"";
+        return Err(problem("rollout.strategy", "\"recreate\" means downtime", help));
     }
     Ok(())
 }

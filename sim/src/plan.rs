@@ -3,13 +3,13 @@
 use slackwater_engine::Ps;
 use slackwater_policy::{
     Approve, AtDeadline, CapacityRow, DrainSpec, ExpectedPhases, Figure, GateSpec, Guard, GuardAction,
-    Limits, OnFailure, Plan, ReplicaSpec, RolloutSpec, Slo, Span, StepLimits, StrategySpec, Then, Time,
-    Window,
+    Limits, OnFailure, Plan, ReplicaSpec, RolloutSpec, Slo, Span, StepLimits, StrategySpec, Target, Then,
+    Time, Window,
 };
 use slackwater_scenarios::rollout::AtHardLimit;
 use slackwater_scenarios::{
     Approval, AtDeadline as ScenarioDeadline, HumanDuration, OnFailure as ScenarioFailure, Scenario,
-    StartTime,
+    StartTime, Strategy,
 };
 
 use crate::setup::SetupError;
@@ -61,10 +61,12 @@ pub fn plan_for(
     plan.seed = scenario.seed;
     plan.replicas =
         replicas.into_iter().map(|replica| ReplicaSpec { name: replica.name, gpus: replica.gpus }).collect();
-    plan.strategy = StrategySpec::Rolling {
-        max_unavailable: u16::try_from(asked.max_unavailable).unwrap_or(u16::MAX),
-        order: asked.order.clone(),
-    };
+    plan.strategy = strategy(scenario);
+    plan.only = asked.only.clone();
+    if asked.restart_only {
+        plan.target = Target::Same;
+        plan.to = plan.from.clone();
+    }
     let expected = expected_phases(scenario);
     plan.rollout = RolloutSpec {
         move_expected: expected.whole.unwrap_or(Span::ZERO),
@@ -118,6 +120,24 @@ pub fn plan_for(
     }
     plan.validate().map_err(|error| SetupError::Plan(error.to_string()))?;
     Ok(plan)
+}
+
+fn strategy(scenario: &Scenario) -> StrategySpec {
+    let asked = &scenario.rollout;
+    let max_unavailable = u16::try_from(asked.max_unavailable).unwrap_or(u16::MAX);
+    let order = asked.order.clone();
+    match asked.strategy {
+        Strategy::Rolling => StrategySpec::Rolling { max_unavailable, order },
+        Strategy::Canary => StrategySpec::Canary {
+            canary: asked.canary.clone(),
+            canary_soak: span(asked.canary_soak),
+            max_unavailable,
+            order,
+        },
+        Strategy::Recreate => {
+            StrategySpec::Recreate { accept_downtime: asked.accept_downtime, at_once: None, order }
+        }
+    }
 }
 
 fn drain(scenario: &Scenario) -> DrainSpec {

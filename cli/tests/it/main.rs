@@ -3,6 +3,7 @@
 mod catalog;
 mod files;
 mod mistakes;
+mod strategies;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -43,6 +43,8 @@ fn numbers_that_make_no_sense_are_refused_with_the_key() {
         (["--scale", "NaN"], "rate_scale"),
         (["--replicas", "0"], "replicas"),
         (["--set", "slo.share=1.5"], "share"),
+        (["--set", "rollout.strategy=recreate"], "accept_downtime"),
+        (["--set", "rollout.only=[\"replica-7\"]"], "replica-7"),
         (["--set", "from.engine.kv_blocks=0"], "kv_blocks"),
     ] {
         let message = refused(&["simulate", CHAT, arguments[0], arguments[1]], 1);
