@@ -44,6 +44,11 @@ pub enum Event {
         /// Its value.
         value: f64,
     },
+    /// What a comparison of the canary with the old version says now. Ignored where the plan asks for none or no canary serves.
+    Comparison {
+        /// The word.
+        verdict: Verdict,
+    },
     /// An order from a person.
     Operator(Operator),
     /// The executor was restarted and has rebuilt the policy from its journal: look at everything, then ask again for what is outstanding.
@@ -68,6 +73,18 @@ pub enum Figure {
     ErrorRate,
     /// Requests waiting in all replicas' queues.
     QueueDepth,
+}
+
+/// What a comparison says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The new version is no worse than the plan allows.
+    Pass,
+    /// It is worse: the canary goes back, and the rollout ends.
+    Fail,
+    /// It can't be told yet.
+    Undecided,
 }
 
 /// An order from a person. Each works at any time before the end.

@@ -30,7 +30,7 @@ mod time;
 mod timers;
 
 pub use command::{Action, Command};
-pub use event::{Event, EventError, Figure, Observed, Operator, Reply};
+pub use event::{Event, EventError, Figure, Observed, Operator, Reply, Verdict};
 pub use fold::{HoldReport, MoveReport, RolloutReport, TimedNote, fold};
 pub use gate::{headroom, next_window, window_holds};
 pub use ids::{CommandId, ReplicaId, VersionRef};

@@ -43,7 +43,9 @@ impl StepLimits {
     /// `None` for the steps that have times of their own.
     pub(crate) fn of_step(&self, step: Step) -> Option<Limits> {
         match step {
-            Step::Gate | Step::AllReady | Step::AwaitZero | Step::AllStopped | Step::Soak => None,
+            Step::Gate | Step::AllReady | Step::AwaitZero | Step::AllStopped | Step::Soak | Step::Compare => {
+                None
+            }
             Step::TakeOut => Some(self.take_out),
             Step::Stop => Some(self.stop),
             Step::GpuFree(_) => Some(self.gpu_free),
@@ -152,6 +154,9 @@ impl Plan {
         }
         if let Some(soak) = self.strategy.canary_soak() {
             positive("strategy.canary_soak", soak)?;
+        }
+        if let Some(within) = self.strategy.compare_within() {
+            positive("strategy.compare_within", within)?;
         }
         check(
             !self.is_drill() || self.from.name == self.to.name,

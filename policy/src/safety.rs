@@ -9,7 +9,8 @@
 //!   started after a stop of the old one was confirmed. 5: unchanged, as what must be there to go back is what must be there to go on. 6:
 //!   going back, any replica that serves the version is right, restarted or not.
 //! - **Canary**. 1, 2: rolling's. 5: and no move toward the new version begins while the
-//!   first replica that serves it was admitted less than `canary_soak` ago.
+//!   first replica that serves it was admitted less than `canary_soak` ago, nor, where the plan says `compare`, before a comparison has said
+//!   pass or a person resume.
 //! - **Recreate** (`accept_downtime = true`, without which the plan is refused). 1: no command takes a replica out while fewer than
 //!   `N - at_once` others serve; with all at once that is none. 2: holds unless `at_once` covers the whole fleet. 5: the window is asked again
 //!   when the chunk leaves together.
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use crate::gate::{next_window, window_holds};
 use crate::{
     Action, AtDeadline, Command, CommandId, Event, FinalReport, Observed, Operator, Plan, ReplicaId, Reply,
-    Span, Then, Time, VersionRef,
+    Span, Then, Time, Verdict, VersionRef,
 };
 
 /// What has been seen of every replica, and what was asked.
@@ -33,6 +34,7 @@ pub(crate) struct Safety {
     open: BTreeMap<CommandId, (ReplicaId, Action)>,
     window_waived_until: Time,
     canary_passed: bool,
+    compared: bool,
 }
 
 /// One replica as seen. Nothing is assumed in its favour.
@@ -77,6 +79,7 @@ impl Safety {
             open: BTreeMap::new(),
             window_waived_until: Time::ZERO,
             canary_passed: false,
+            compared: false,
         }
     }
 
@@ -107,7 +110,9 @@ impl Safety {
                     view.recovering = true;
                 }
             }
+            Event::Comparison { verdict } => self.compared |= *verdict == Verdict::Pass,
             Event::Operator(Operator::Resume) => {
+                self.compared = true;
                 let expected = self.plan.rollout.move_expected;
                 self.window_waived_until =
                     next_window(&self.plan.windows, now, expected).unwrap_or(Time::MAX);
@@ -222,6 +227,11 @@ impl Safety {
             assert!(
                 !self.replicas.iter().any(soaks),
                 "safety condition 5: a move of {replica} begins while the canary soaks; seen: {view:?}"
+            );
+            let waits = plan.strategy.compare_within().is_some() && !self.compared;
+            assert!(
+                !(waits && self.replicas.iter().any(|view| view.serving && view.canary_since.is_some())),
+                "safety condition 5: a move of {replica} begins before the canary is compared; seen: {view:?}"
             );
             assert!(
                 now < self.window_waived_until

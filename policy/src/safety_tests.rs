@@ -274,11 +274,13 @@ fn condition_4_of_a_drill_wants_a_process_started_since() {
 
 #[test]
 fn condition_5_of_a_canary_wants_its_soak() {
-    let soaking = |seconds: u64| {
+    let soaking = |seconds: u64, compare: bool| {
         let mut fed = Fed::new(|plan| {
             plan.strategy = crate::StrategySpec::Canary {
                 canary: None,
                 canary_soak: Span::from_secs(600),
+                compare,
+                compare_within: Span::from_secs(60),
                 max_unavailable: 1,
                 order: Vec::new(),
             };
@@ -302,11 +304,15 @@ fn condition_5_of_a_canary_wants_its_soak() {
         fed.safety.saw(fed.now, &Event::Tick);
         fed
     };
-    soaking(599).fires(5, Fed::take_out);
-    soaking(600).take_out();
+    soaking(599, false).fires(5, Fed::take_out);
+    soaking(600, false).take_out();
+    soaking(9_999, true).fires(5, Fed::take_out);
+    let mut passed = soaking(600, true);
+    passed.safety.saw(passed.now, &Event::Comparison { verdict: Verdict::Pass });
+    passed.take_out();
     // Toward the old version nobody waits for it.
     let back = Action::TakeOut { toward: VersionRef::From };
-    soaking(10).told(FIRST, back, Reply::Out);
+    soaking(10, true).told(FIRST, back, Reply::Out);
 }
 
 #[test]

@@ -73,6 +73,8 @@ pub enum HoldReason {
         /// The replica that was to be next.
         replica: ReplicaId,
     },
+    /// The plan asks for a comparison of the canary with the old version, and none has said pass in time.
+    Comparison,
     /// A guard was breached.
     Guard {
         /// What was measured.
@@ -104,9 +106,11 @@ impl HoldReason {
             | HoldReason::NoWayBack { replica }
             | HoldReason::DrainTimedOut { replica }
             | HoldReason::MoveFailed { replica, .. } => Some(*replica),
-            HoldReason::Operator | HoldReason::Approval | HoldReason::Window | HoldReason::Guard { .. } => {
-                None
-            }
+            HoldReason::Operator
+            | HoldReason::Approval
+            | HoldReason::Window
+            | HoldReason::Comparison
+            | HoldReason::Guard { .. } => None,
         }
     }
 }
@@ -117,6 +121,9 @@ impl fmt::Display for HoldReason {
             HoldReason::Operator => f.write_str("a person said pause"),
             HoldReason::Approval => f.write_str("an approval is needed"),
             HoldReason::Window => f.write_str("the window does not hold another move"),
+            HoldReason::Comparison => {
+                f.write_str("no comparison of the canary with the old version has said pass in time")
+            }
             HoldReason::Gate { replica, seen } => write!(f, "the gate stayed shut for {replica}: {seen}"),
             HoldReason::NoWayBack { replica } => {
                 write!(

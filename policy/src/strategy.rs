@@ -36,6 +36,13 @@ pub enum StrategySpec {
         /// How long it is watched; the others soak for `rollout.soak`.
         #[serde(default = "quarter_of_an_hour", with = "human")]
         canary_soak: Span,
+        /// Whether a comparison of the canary with the old version must say pass before anybody else is moved. It is made outside and told
+        /// as [`Event::Comparison`](crate::Event::Comparison) while the canary soaks or after; the last word counts.
+        #[serde(default)]
+        compare: bool,
+        /// How long after the soak that word is waited for before the rollout holds. A person who then says resume takes it for passed.
+        #[serde(default = "an_hour", with = "human")]
+        compare_within: Span,
         /// As in `rolling`, for the others.
         #[serde(default = "one")]
         max_unavailable: u16,
@@ -63,6 +70,10 @@ pub enum StrategySpec {
 
 fn one() -> u16 {
     1
+}
+
+fn an_hour() -> Span {
+    Span::from_secs(3_600)
 }
 
 fn quarter_of_an_hour() -> Span {
@@ -99,6 +110,14 @@ impl StrategySpec {
         match self {
             StrategySpec::Canary { canary_soak, .. } => Some(*canary_soak),
             StrategySpec::Rolling { .. } | StrategySpec::Recreate { .. } => None,
+        }
+    }
+
+    /// How long a comparison of the canary with the old version is waited for; `None` where the plan asks for none.
+    pub fn compare_within(&self) -> Option<Span> {
+        match self {
+            StrategySpec::Canary { compare: true, compare_within, .. } => Some(*compare_within),
+            _ => None,
         }
     }
 
@@ -143,6 +162,7 @@ impl StrategySpec {
             .chain(warm_up)
             .chain([Step::Admit])
             .chain(soak)
+            .chain(parameters.compare.then_some(Step::Compare))
             .collect()
     }
 
@@ -158,6 +178,7 @@ pub(crate) struct MoveParameters {
     pub(crate) gate: bool,
     pub(crate) warm_up: bool,
     pub(crate) soak: bool,
+    pub(crate) compare: bool,
 }
 
 /// One step of a move.
@@ -193,4 +214,6 @@ pub enum Step {
     Admit,
     /// Watched for a while.
     Soak,
+    /// A comparison with the old version has said pass.
+    Compare,
 }

@@ -25,6 +25,12 @@ impl Rollout {
             | Step::Soak => {
                 self.park(id, reason);
             }
+            // It serves; whether it should is for a comparison that comes late, or a person.
+            Step::Compare => {
+                self.undecided = true;
+                self.remove_move(id, MoveResult::Done);
+                self.set_state(id, ReplicaState::Serving);
+            }
             Step::Start(_) | Step::Health | Step::Identity(_) | Step::Smoke | Step::WarmUp => {
                 self.bring_up_failed(id, reason, final_word);
             }

@@ -26,7 +26,7 @@ use crate::safety::Safety;
 use crate::timers::{Timer, Timers};
 use crate::{
     Action, Approve, Command, CommandId, Event, EventError, HoldReason, Note, Operator, Outcome, Plan,
-    PlanError, ReplicaId, ReplicaState, Reply, Span, Step, Time, VersionRef,
+    PlanError, ReplicaId, ReplicaState, Reply, Span, Step, Time, Verdict, VersionRef,
 };
 
 /// A rollout: events in, commands and deadlines out. Cheap to clone; a clone goes its own way.
@@ -53,6 +53,10 @@ pub struct Rollout {
     upgrades_done: u32,
     /// The plan's canary has served the new version long enough.
     canary_passed: bool,
+    /// The last word on the canary in hand.
+    verdict: Option<Verdict>,
+    /// The canary serves the new version, and no comparison said pass in time.
+    undecided: bool,
     /// Until then a person has waived the window.
     window_waived_until: Time,
     guards: Vec<GuardWatch>,
@@ -191,6 +195,8 @@ impl Rollout {
             approved: false,
             upgrades_done: 0,
             canary_passed: false,
+            verdict: None,
+            undecided: false,
             window_waived_until: Time::ZERO,
             guards: vec![GuardWatch::default(); plan.guards.len()],
             load: None,
@@ -307,6 +313,7 @@ impl Rollout {
             Event::ReplicaUp { replica } => self.came_up(replica),
             Event::Load { rate } => self.load = Some(rate),
             Event::Figure { figure, value } => self.guard_sample(figure, value),
+            Event::Comparison { verdict } => self.compared(verdict),
             Event::Operator(order) => self.obey(order),
         }
     }
@@ -482,7 +489,7 @@ impl Rollout {
     }
 
     fn canary_soaks(&self) -> bool {
-        self.moves.values().any(|mv| mv.canary && mv.step() == Step::Soak)
+        self.moves.values().any(|mv| mv.canary && matches!(mv.step(), Step::Soak | Step::Compare))
     }
 
     fn approvals_wanted(&self) -> Approve {

@@ -15,7 +15,11 @@ impl Rollout {
         let strategy = &self.plan.strategy;
         let canary = purpose == Purpose::Goal && self.canary_next();
         let soak = strategy.canary_soak().filter(|_| canary).unwrap_or(self.plan.rollout.soak);
+        if canary {
+            self.verdict = None;
+        }
         let parameters = MoveParameters {
+            compare: canary && strategy.compare_within().is_some(),
             gate: purpose == Purpose::Goal,
             warm_up: self.plan.rollout.warm_up_requests > 0,
             soak: purpose == Purpose::Goal && target == VersionRef::To && !soak.is_zero(),
@@ -87,6 +91,11 @@ impl Rollout {
                 let soak = self.in_hand(id).soak;
                 self.timers.set(Timer::Soak(id), now + soak);
             }
+            Step::Compare if self.verdict == Some(crate::Verdict::Pass) => return self.advance(id),
+            Step::Compare => {
+                let within = self.plan.strategy.compare_within().unwrap_or_default();
+                self.timers.set(Timer::StepLimit(id), now + within);
+            }
             Step::AllReady
             | Step::AllStopped
             | Step::GpuFree(_)
@@ -117,7 +126,7 @@ impl Rollout {
             Step::Smoke => Action::SmokePrompt,
             Step::WarmUp => Action::WarmUp { requests: rollout.warm_up_requests },
             Step::Admit => Action::Admit { weight: rollout.admit_weight },
-            Step::AllReady | Step::AllStopped | Step::Soak => return,
+            Step::AllReady | Step::AllStopped | Step::Soak | Step::Compare => return,
         };
         if matches!(action, Action::Admit { .. }) {
             // From here on it may have requests, whether a reply comes or not.

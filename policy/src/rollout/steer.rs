@@ -5,7 +5,7 @@ use crate::gate::next_window;
 use crate::timers::Timer;
 use crate::{
     Approve, Figure, GuardAction, HoldReason, MoveResult, Note, Outcome, ReplicaId, ReplicaState, Step, Time,
-    VersionRef,
+    Verdict, VersionRef,
 };
 
 impl HoldReason {
@@ -17,6 +17,7 @@ impl HoldReason {
             | HoldReason::Gate { .. }
             | HoldReason::NoWayBack { .. } => false,
             HoldReason::Operator
+            | HoldReason::Comparison
             | HoldReason::Guard { .. }
             | HoldReason::DrainTimedOut { .. }
             | HoldReason::MoveFailed { .. } => true,
@@ -79,8 +80,8 @@ impl Rollout {
                 Steer::CallOff
             }
             Step::Gate | Step::AllReady => Steer::GoOn,
-            Step::Soak if aborts || turned => Steer::LeaveServing,
-            Step::Soak => Steer::GoOn,
+            Step::Soak | Step::Compare if aborts || turned => Steer::LeaveServing,
+            Step::Soak | Step::Compare => Steer::GoOn,
             _ if mv.stopped || !mv.was_serving => {
                 // Toward the old version it mends by itself; a hold lets it finish, for all to serve.
                 if mv.target == VersionRef::To && (aborts || turned) {
@@ -153,6 +154,10 @@ impl Rollout {
         let joins = self.plan.strategy.together() && !self.moves.is_empty();
         if joins && !self.moves.values().all(|mv| matches!(mv.step(), Step::Gate | Step::AllReady)) {
             return false;
+        }
+        if self.undecided && self.canary_next() {
+            self.hold(HoldReason::Comparison, None);
+            return true;
         }
         let Some(id) = self.next_pending() else { return false };
         if self.replica(id).moves_done > self.plan.rollout.revivals {
@@ -262,6 +267,7 @@ impl Rollout {
     pub(super) fn resume_by_person(&mut self, reason: &HoldReason) {
         match reason {
             HoldReason::Approval => self.approved = true,
+            HoldReason::Comparison => self.canary_accepted(),
             HoldReason::Window => {
                 let expected = self.plan.rollout.move_expected;
                 let next = next_window(&self.plan.windows, self.now, expected);
@@ -276,6 +282,36 @@ impl Rollout {
     pub(super) fn abort(&mut self) {
         self.resume();
         self.run = Run::Abort;
+    }
+
+    fn canary_accepted(&mut self) {
+        (self.undecided, self.canary_passed) = (false, true);
+        self.upgrades_done += 1;
+    }
+
+    pub(super) fn compared(&mut self, verdict: Verdict) {
+        let asked = self.plan.strategy.compare_within().is_some() && self.canary_next();
+        if !asked || self.run == Run::Abort || !(self.undecided || self.canary_soaks()) {
+            return;
+        }
+        let holds = matches!(&self.run, Run::Hold(hold) if hold.reason == HoldReason::Comparison);
+        match verdict {
+            Verdict::Fail => {
+                self.go_back("the comparison of the canary with the old version failed".to_owned());
+            }
+            Verdict::Pass if self.undecided => self.canary_accepted(),
+            Verdict::Pass | Verdict::Undecided => {
+                self.verdict = Some(verdict);
+                let waits = self.moves.iter().find(|(_, mv)| mv.step() == Step::Compare).map(|(id, _)| *id);
+                if let Some(id) = waits.filter(|_| verdict == Verdict::Pass) {
+                    self.advance(id);
+                }
+                return;
+            }
+        }
+        if holds {
+            self.resume();
+        }
     }
 
     pub(super) fn guard_sample(&mut self, figure: Figure, value: f64) {

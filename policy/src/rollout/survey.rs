@@ -116,15 +116,15 @@ impl Rollout {
         let runs_target = self.runs(id, target) && !dead;
         match step {
             Step::Gate | Step::AllReady => self.enter(id, 0),
-            Step::Soak if runs_target && seen_serving => {}
-            Step::Soak if canary && dead => {
+            Step::Soak | Step::Compare if runs_target && seen_serving => {}
+            Step::Soak | Step::Compare if canary && dead => {
                 self.bring_up_failed(id, "found down after the restart, while it soaked".to_owned(), true);
             }
             Step::Admit if runs_target && seen_serving => self.reached(id, ReplicaState::Readmitted),
             // It takes requests, or may: before it is touched again the gate is asked again.
-            _ if step == Step::Soak || seen_serving => {
+            _ if matches!(step, Step::Soak | Step::Compare) || seen_serving => {
                 self.remove_move(id, MoveResult::CalledOff);
-                self.replica_mut(id).moves_done += u32::from(step == Step::Soak);
+                self.replica_mut(id).moves_done += u32::from(matches!(step, Step::Soak | Step::Compare));
                 self.set_state(id, if seen_serving { ReplicaState::Serving } else { ReplicaState::Down });
             }
             _ if purpose == Purpose::PutBack && dead => {
@@ -168,7 +168,7 @@ impl Rollout {
             (Step::TakeOut | Step::Stop | Step::AllStopped | Step::GpuFree(_), _) => {}
             // A canary that dies while it is watched has told what it was to tell.
             (step, _) => {
-                let told = mv.canary && step == Step::Soak;
+                let told = mv.canary && matches!(step, Step::Soak | Step::Compare);
                 self.bring_up_failed(id, format!("went down: {reason}"), told);
             }
         }

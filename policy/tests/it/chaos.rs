@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use slackwater_policy::{
     Approve, AtDeadline, CapacityRow, Event, Figure, Guard, GuardAction, OnFailure, Operator, Outcome, Plan,
-    ReplicaId, Reply, Rollout, Span, StrategySpec, Target, Then, VersionRef, Window,
+    ReplicaId, Reply, Rollout, Span, StrategySpec, Target, Then, Verdict, VersionRef, Window,
 };
 
 use crate::happy::plan;
@@ -29,6 +29,7 @@ enum Happening {
     Slow(f64),
     Errors(f64),
     Load(f64),
+    Compared(Verdict),
     Fault(u16, Fault),
     TimePasses(u64),
 }
@@ -73,6 +74,10 @@ fn orders() -> impl Strategy<Value = Operator> {
     ]
 }
 
+fn verdicts() -> impl Strategy<Value = Verdict> {
+    prop_oneof![4 => Just(Verdict::Pass), 1 => Just(Verdict::Fail), 2 => Just(Verdict::Undecided)]
+}
+
 fn happenings() -> impl Strategy<Value = Happening> {
     let replica = 0_u16..5;
     prop_oneof![
@@ -88,6 +93,7 @@ fn happenings() -> impl Strategy<Value = Happening> {
         1 => (0.0..5.0).prop_map(Happening::Slow),
         1 => (0.0..1.0).prop_map(Happening::Errors),
         1 => (0.0..40.0).prop_map(Happening::Load),
+        2 => verdicts().prop_map(Happening::Compared),
         4 => (replica, faults()).prop_map(|(replica, fault)| Happening::Fault(replica, fault)),
         2 => (1_u64..400).prop_map(Happening::TimePasses),
     ]
@@ -168,14 +174,14 @@ fn plans() -> impl Strategy<Value = Plan> {
 enum Kind {
     Rolling,
     Recreate { single: bool, at_once: Option<u16> },
-    Canary { named: bool },
+    Canary { named: bool, compare: bool },
 }
 
 fn kinds() -> impl Strategy<Value = Kind> {
     let chunks = (prop::bool::weighted(0.2), prop::option::of(1_u16..5));
     prop_oneof![
         2 => Just(Kind::Rolling),
-        1 => any::<bool>().prop_map(|named| Kind::Canary { named }),
+        1 => any::<(bool, bool)>().prop_map(|(named, compare)| Kind::Canary { named, compare }),
         1 => chunks.prop_map(|(single, at_once)| Kind::Recreate { single, at_once }),
     ]
 }
@@ -184,11 +190,13 @@ fn kinds() -> impl Strategy<Value = Kind> {
 fn set_strategy(plan: &mut Plan, kind: Kind) {
     match kind {
         Kind::Rolling => {}
-        Kind::Canary { named } => {
+        Kind::Canary { named, compare } => {
             let max_unavailable = u16::try_from(plan.strategy.max_unavailable()).unwrap();
             plan.strategy = StrategySpec::Canary {
                 canary: named.then(|| "r0".to_owned()),
                 canary_soak: secs(90),
+                compare,
+                compare_within: secs(300),
                 max_unavailable,
                 order: vec!["r1".to_owned()],
             };
@@ -280,6 +288,7 @@ fn apply(run: &mut Run, happening: &Happening, untold: &mut [bool]) {
         Happening::Errors(value) => {
             run.tell(Event::Figure { figure: Figure::ErrorRate, value: *value }, usual);
         }
+        Happening::Compared(verdict) => run.tell(Event::Comparison { verdict: *verdict }, usual),
         Happening::Load(rate) => run.world.load = *rate,
         Happening::Fault(id, fault) => {
             let real = &mut run.world.real[usize::from(id % count)];

@@ -2,7 +2,7 @@
 
 use slackwater_policy::{
     Approve, Event, Figure, Guard, GuardAction, HoldReason, OnFailure, Operator, Outcome, Phase, Plan,
-    ReplicaId, Rollout, StrategySpec, Target, Time, VersionRef, fold,
+    ReplicaId, Rollout, StrategySpec, Target, Time, Verdict, VersionRef, fold,
 };
 
 use crate::anywhere::the_journal_of_ends_at_every_record;
@@ -345,6 +345,8 @@ fn canary(replicas: usize, name: Option<&str>) -> Plan {
     plan.strategy = StrategySpec::Canary {
         canary: name.map(str::to_owned),
         canary_soak: secs(600),
+        compare: false,
+        compare_within: secs(300),
         max_unavailable: 1,
         order: vec!["r1".to_owned()],
     };
@@ -471,6 +473,116 @@ fn one_that_is_down_is_the_canary() {
     assert_eq!(moves[0].ended_at.unwrap().since(moves[0].admitted_at.unwrap()), secs(600));
 }
 
+fn compared(replicas: usize) -> Plan {
+    let mut plan = canary(replicas, None);
+    let StrategySpec::Canary { compare, .. } = &mut plan.strategy else { unreachable!() };
+    *compare = true;
+    plan
+}
+
+fn say(run: &mut Run, verdict: Verdict) {
+    run.tell(Event::Comparison { verdict }, &mut |_| Fate::Usual);
+}
+
+#[test]
+fn a_comparison_must_say_pass_before_the_others_go() {
+    // Said while it soaks, or while it is waited for. The canary's soak is over at about 625 s, the wait at 925 s.
+    for (when, begins) in [(300, 600), (700, 700)] {
+        let mut run = run(&compared(3));
+        pass_until(&mut run, when);
+        say(&mut run, Verdict::Undecided);
+        assert_eq!(starts(&run), [0, 1, 0]);
+        say(&mut run, Verdict::Pass);
+        run.run();
+        assert!(completed(&run) && run.all_serve(VersionRef::To));
+        let second = fold(run.rollout.plan(), &run.records).moves[1].started_at;
+        assert!(second >= at(begins) && second < at(begins + 50), "{second}");
+    }
+}
+
+#[test]
+fn the_last_word_of_a_comparison_counts_and_a_pass_too_early_does_not() {
+    let mut early = run(&compared(3));
+    early.step();
+    say(&mut early, Verdict::Pass);
+    early.run();
+    assert_eq!(held(&early), Some(HoldReason::Comparison), "no canary served yet");
+    let mut taken_back = run(&compared(3));
+    pass_until(&mut taken_back, 300);
+    say(&mut taken_back, Verdict::Pass);
+    say(&mut taken_back, Verdict::Undecided);
+    taken_back.run();
+    assert_eq!(held(&taken_back), Some(HoldReason::Comparison));
+}
+
+#[test]
+fn a_comparison_that_fails_rolls_the_canary_back_alone() {
+    for when in [300, 700, 2_000] {
+        let mut run = run(&compared(3));
+        pass_until(&mut run, when);
+        say(&mut run, Verdict::Fail);
+        run.run();
+        assert_eq!(run.rollout.outcome(), Some(Outcome::RolledBack));
+        assert!(run.all_serve(VersionRef::From));
+        assert_eq!(starts(&run), [0, 2, 0]);
+    }
+}
+
+#[test]
+fn a_comparison_that_does_not_come_holds_and_may_come_late() {
+    for resume in [false, true] {
+        let mut run = run(&compared(3));
+        run.run();
+        assert_eq!((held(&run), run.serving()), (Some(HoldReason::Comparison), 3));
+        assert_eq!(starts(&run), [0, 1, 0]);
+        assert!(run.world.now >= at(900));
+        say(&mut run, Verdict::Undecided);
+        assert_eq!(held(&run), Some(HoldReason::Comparison));
+        if resume {
+            run.order(Operator::Resume);
+        } else {
+            say(&mut run, Verdict::Pass);
+        }
+        run.run();
+        assert!(completed(&run) && run.all_serve(VersionRef::To));
+    }
+}
+
+#[test]
+fn while_a_comparison_is_waited_for() {
+    let mut run = run(&compared(3));
+    pass_until(&mut run, 700);
+    let ordered = |order| {
+        let mut run = run.clone();
+        run.order(order).run();
+        (run.rollout.outcome(), run)
+    };
+    let (outcome, aborted) = ordered(Operator::Abort);
+    assert_eq!((outcome, aborted.serving()), (Some(Outcome::Aborted), 3));
+    assert_eq!(aborted.rollout.report().exceptions.len(), 1, "the canary is named");
+    let (outcome, back) = ordered(Operator::Rollback);
+    assert!(outcome == Some(Outcome::RolledBack) && back.all_serve(VersionRef::From));
+    let (_, mut paused) = ordered(Operator::Pause);
+    assert_eq!((held(&paused), paused.serving()), (Some(HoldReason::Operator), 3));
+    paused.order(Operator::Resume).run();
+    assert_eq!(held(&paused), Some(HoldReason::Comparison), "a pause passes nobody");
+
+    let mut dead = run.clone();
+    let down = dead.world.crash(1);
+    dead.tell(down, &mut |_| Fate::Usual);
+    dead.run();
+    assert!(matches!(held(&dead), Some(HoldReason::MoveFailed { replica: ReplicaId(1), .. })));
+    assert!(dead.all_serve(VersionRef::From));
+
+    run.rollout = Rollout::replay(run.rollout.plan().clone(), &run.records).unwrap();
+    run.restart();
+    pass_until(&mut run, 750);
+    say(&mut run, Verdict::Pass);
+    run.run();
+    assert!(completed(&run) && run.all_serve(VersionRef::To));
+    assert_eq!(starts(&run), [1, 1, 1]);
+}
+
 #[test]
 fn a_rollback_has_no_canary() {
     let mut run = run(&canary(4, None));
@@ -524,6 +636,10 @@ fn what_is_refused() {
     let mut short = canary(3, None);
     let StrategySpec::Canary { canary_soak, .. } = &mut short.strategy else { unreachable!() };
     *canary_soak = secs(0);
+    let mut never = compared(3);
+    let StrategySpec::Canary { compare_within, .. } = &mut never.strategy else { unreachable!() };
+    *compare_within = secs(0);
+    refused(never, "strategy.compare_within is 0s; expected a duration above zero");
     refused(short, "strategy.canary_soak is 0s; expected a duration above zero");
     let mut other = drill(3);
     other.to.name = "model-2".to_owned();
