@@ -16,6 +16,12 @@
 //! at that time comes after. So the same seed, scenario and build give the same bits, and a fork continues exactly as
 //! the original would.
 //!
+//! # Faults
+//! Those with a time are timers; the others are asked about where they would bite: a start, a stop, a reply. A dead process
+//! is told apart from a rotation: until the balancer's health check has failed often enough, requests are still sent there
+//! and refused at once; no balancer here passes a refused request on to the next replica by itself. A replica that its
+//! supervisor brings back serves the moment it is back. A rollout that has ended hears of no further fault.
+//!
 //! [`engine`]: slackwater_engine
 
 mod books;

@@ -39,6 +39,40 @@ fn reasoning_outlives_the_drain_though_there_is_room() {
 }
 
 #[test]
+fn a_version_that_never_gets_healthy_is_rolled_back_and_barely_noticed() {
+    let result = simulated(&["scenarios/catalog/start-never-healthy.toml"]);
+    assert_eq!(at(&result, "rollout.outcome"), "rolled_back");
+    let moves = at(&result, "rollout.moves").as_array().expect("moves are a list");
+    assert!(moves.iter().all(|moved| at(moved, "replica") == "replica-0"), "it is tried on one replica only");
+    assert_eq!(at(&result, "rollout.report.moves.0.attempts"), 2, "it was tried twice");
+    let away = number(&result, "rollout.below_n_s");
+    assert!((600.0..720.0).contains(&away), "{away} s at N-1");
+    assert_eq!(number(&result, "requests.cut"), 0.0);
+    assert_eq!(number(&result, "requests.completed"), number(&result, "requests.arrived"));
+    assert_eq!(at(&result, "service.kept"), true);
+}
+
+#[test]
+fn one_more_gpu_lost_in_the_middle_of_a_move_is_one_too_many() {
+    let file = "scenarios/catalog/one-more-gpu-lost.toml";
+    let result = simulated(&[file]);
+    assert_eq!(at(&result, "service.kept"), false, "two don't carry the load");
+    assert_eq!(at(&result, "baseline.service.kept"), true, "three do, the lost GPU being lost all the same");
+    let outcome = at(&result, "rollout.outcome").as_str().expect("an outcome is text");
+    assert!(outcome.starts_with("held: ") && outcome.contains("replica-2"), "{outcome}");
+    let moved: Vec<_> = at(&result, "rollout.moves").as_array().expect("a list").iter().collect();
+    assert!(
+        moved.iter().all(|moved| ["replica-0", "replica-2"].iter().any(|name| at(moved, "replica") == name))
+    );
+    for phase in at(&result, "phases").as_array().expect("phases are a list") {
+        assert!(number(phase, "serving_min") >= 2.0, "never a third one: {phase}");
+    }
+    let sound = simulated(&[file, "--set", "faults=[]"]);
+    assert_eq!(at(&sound, "service.kept"), true, "the rollout alone is harmless");
+    assert_eq!(at(&sound, "rollout.outcome"), "completed");
+}
+
+#[test]
 fn every_catalog_file_claims_something_in_its_first_line() {
     let folder = root().join("scenarios/catalog");
     let mut seen = 0;
@@ -48,7 +82,7 @@ fn every_catalog_file_claims_something_in_its_first_line() {
         assert!(text.starts_with("# Claim: "), "{}", path.display());
         seen += 1;
     }
-    assert!(seen >= 3);
+    assert!(seen >= 5);
 }
 
 #[test]
