@@ -131,6 +131,9 @@ fn strategy(scenario: &Scenario) -> StrategySpec {
         Strategy::Canary => StrategySpec::Canary {
             canary: asked.canary.clone(),
             canary_soak: span(asked.canary_soak),
+            // Old and new are not compared in the simulated world yet.
+            compare: false,
+            compare_within: Span::from_secs(3_600),
             max_unavailable,
             order,
         },
