@@ -36,7 +36,7 @@ impl Case {
         let mut toml = format!("seed = {seed}\n[fleet]\nreplicas = {replicas}\n");
         versions(&mut toml, random);
         surroundings(&mut toml, random);
-        let start = random.random_range(1..200_u32);
+        let start = random.random_range(1..100_u32);
         rollout(&mut toml, random, replicas, start);
         for _ in 0..random.random_range(0..4_u32) {
             fault(&mut toml, random, replicas);
@@ -214,7 +214,7 @@ fn surroundings(toml: &mut String, random: &mut impl Rng) {
     }
     let (timeout, retries) = (random.random_range(2.0..120.0), random.random_range(0..4_u32));
     writeln!(toml, "[clients]\ntimeout = {timeout:?}\nretries = {{ max = {retries} }}").unwrap();
-    let duration = random.random_range(30..600_u32);
+    let duration = random.random_range(150..600_u32);
     let rate = random.random_range(0.05..2.0);
     writeln!(
         toml,
