@@ -117,12 +117,13 @@ impl Safety {
                 self.window_waived_until =
                     next_window(&self.plan.windows, now, expected).unwrap_or(Time::MAX);
             }
-            Event::Start
-            | Event::Tick
-            | Event::ReplicaUp { .. }
-            | Event::Load { .. }
-            | Event::Figure { .. }
-            | Event::Operator(_) => {}
+            Event::ReplicaUp { replica } => {
+                let view = &mut self.replicas[replica.index()];
+                if view.out_at.is_none() {
+                    (view.dead, view.traffic) = (false, true);
+                }
+            }
+            Event::Start | Event::Tick | Event::Load { .. } | Event::Figure { .. } | Event::Operator(_) => {}
         }
     }
 

@@ -141,8 +141,14 @@ impl Rollout {
 
     pub(super) fn came_up(&mut self, id: ReplicaId) {
         let down = matches!(self.replica(id).state, ReplicaState::Down | ReplicaState::Parked);
-        if down && !self.moves.contains_key(&id) {
-            self.survey(id);
+        match self.moves.get(&id).map(super::Move::step) {
+            None if down => self.survey(id),
+            // Until the balancer confirms that it is out it may be given requests again, and those are drained.
+            Some(Step::Gate | Step::AllReady | Step::TakeOut) => {
+                let replica = self.replica_mut(id);
+                (replica.dead, replica.traffic) = (false, true);
+            }
+            _ => {}
         }
     }
 

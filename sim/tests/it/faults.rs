@@ -208,7 +208,6 @@ fn a_held_rollout_goes_on_when_it_is_resumed() {
 /// A replica that comes back by itself while it is being taken out, having been found dead at the gate, has requests
 /// again. They deserve a drain: the rollout hears `ReplicaUp` in the middle of a move and still counts it as dead.
 #[test]
-#[ignore = "the policy takes no notice of ReplicaUp during a move"]
 fn a_replica_that_is_back_while_it_is_taken_out_is_drained() {
     let crash = "[[faults]]\nkind = 'replica-crash'\nreplica = 'replica-0'\nat = 95\nnoticed_after = 5.05\nback_after = 5.1\n";
     let mut spec = spec(2, "", crash);
