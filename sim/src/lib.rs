@@ -24,7 +24,10 @@
 //!
 //! [`engine`]: slackwater_engine
 
+mod befall;
 mod books;
+mod carry_out;
+mod clients;
 mod driver;
 mod faults;
 mod plan;

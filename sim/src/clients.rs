@@ -1,0 +1,146 @@
+//! Clients: they send what the traffic brings, give up, and try again.
+
+use rand::Rng;
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::SeedableRng;
+use slackwater_engine::{Ps, Request as EngineRequest, Stop};
+use slackwater_scenarios::traffic::{Arrival, Traffic};
+
+use crate::requests::{Failure, Request, State};
+use crate::router::Route;
+use crate::world::{Timer, World};
+
+impl<T: Traffic> World<T> {
+    pub(crate) fn arrive(&mut self, arrival: Arrival) {
+        let number = self.number;
+        self.number += 1;
+        self.books.arrival(self.now, arrival.input_tokens, arrival.output_tokens);
+        let slot = self.requests.insert(Request {
+            number,
+            arrived: self.now,
+            sent: self.now,
+            first_token: Ps::MAX,
+            sequence: None,
+            input: arrival.input_tokens,
+            output: arrival.output_tokens,
+            output_now: arrival.output_tokens,
+            outbound: 0,
+            route: Route::NOWHERE,
+            phase: self.books.phase(),
+            retries: 0,
+            stamp: 0,
+            state: State::BackingOff,
+        });
+        self.send(slot);
+    }
+
+    /// Sends an attempt of the request in this slot.
+    #[inline]
+    pub(crate) fn send(&mut self, slot: u32) {
+        let now = self.now;
+        let setup = &*self.setup;
+        let request = self.requests.get_mut(slot);
+        request.sent = now;
+        request.first_token = Ps::MAX;
+        request.state = State::Sent;
+        request.route = Route::NOWHERE;
+        request.sequence = None;
+        self.books.attempts.sent += 1;
+        let id = request.number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (u64::from(request.retries) << 48);
+        let random = SplitMix64::seed_from_u64(setup.route_key ^ id).next_u64();
+        let Some(route) = self.router.pick(random) else {
+            self.attempt_failed(slot, Failure::NoReplica);
+            return;
+        };
+        let replica = usize::from(route.replica);
+        if !self.stations[replica].is_up() {
+            self.router.release(route);
+            self.attempt_failed(slot, Failure::Refused);
+            return;
+        }
+        request.route = route;
+        let version = setup.version(self.stations[replica].version);
+        request.output_now = version.output_tokens(request.output);
+        let (inbound, outbound) = if version.jitter > 0.0 {
+            let bits = SplitMix64::seed_from_u64(setup.front_end_key ^ id).next_u64();
+            // Two independent halves of the same bits.
+            (
+                jittered(version.inbound_ps, version.jitter, bits >> 32),
+                jittered(version.outbound_ps, version.jitter, bits & 0xffff_ffff),
+            )
+        } else {
+            (version.inbound_ps, version.outbound_ps)
+        };
+        request.outbound = outbound;
+        let engine = &mut self.engines[replica];
+        let submitted = EngineRequest {
+            tag: slot,
+            prompt: request.input,
+            output: request.output_now,
+            stop: Stop::EndOfText,
+        };
+        match engine.submit(now.saturating_add(inbound), submitted) {
+            Ok(sequence) => {
+                request.sequence = Some(sequence);
+                self.client_timeouts.push_back((now.saturating_add(setup.timeout_ps), slot, request.stamp));
+                if let Some(read_timeout) = setup.read_timeout_ps {
+                    self.read_timeouts.push_back((now.saturating_add(read_timeout), slot, request.stamp));
+                }
+                self.next_event[replica] = engine.next_event().unwrap_or(Ps::MAX);
+            }
+            Err(_) => {
+                self.router.release(route);
+                request.route = Route::NOWHERE;
+                self.attempt_failed(slot, Failure::TooLong);
+            }
+        }
+    }
+
+    /// The client's time-out, or the balancer's wait for the first byte, is over for the attempt `stamp` in this slot.
+    pub(crate) fn give_up(&mut self, slot: u32, stamp: u32, first_byte: bool) {
+        let request = self.requests.get(slot);
+        if request.stamp != stamp || request.state != State::Sent {
+            return;
+        }
+        if first_byte && request.first_token != Ps::MAX {
+            return;
+        }
+        let (route, sequence) = (request.route, request.sequence);
+        let replica = usize::from(route.replica);
+        if let Some(sequence) = sequence {
+            self.engines[replica].cancel(self.now, sequence);
+            self.next_event[replica] = self.engines[replica].next_event().unwrap_or(Ps::MAX);
+        }
+        self.router.release(route);
+        self.attempt_failed(slot, Failure::TimedOut);
+    }
+
+    /// An attempt failed now. The client tries again unless the answer had begun, the request is hopeless, or it has
+    /// tried often enough.
+    pub(crate) fn attempt_failed(&mut self, slot: u32, failure: Failure) {
+        let now = self.now;
+        let request = self.requests.get_mut(slot);
+        self.books.attempt_failed(request, failure, now);
+        self.last_activity = self.last_activity.max(now);
+        let begun = request.first_token != Ps::MAX;
+        let retries = &self.setup.retries;
+        if begun || failure == Failure::TooLong || u32::from(request.retries) >= retries.max {
+            self.books.failed(request, failure, now);
+            self.requests.remove(slot);
+            return;
+        }
+        let ids = [request.number, u64::from(request.retries)];
+        let wait = retries.wait(u32::from(request.retries), self.setup.keyed.uniform("back-off", &ids));
+        request.state = State::BackingOff;
+        self.timers.set(now.saturating_add(wait.as_picos()), Timer::Retry(slot));
+    }
+}
+
+/// `value * (1 - jitter + 2 * jitter * u)`, `u` from 32 uniform bits.
+#[inline]
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn jittered(value: Ps, jitter: f64, bits: u64) -> Ps {
+    let uniform = bits as f64 / 4_294_967_296.0;
+    // Not negative: the scenario keeps jitter at or below 1.
+    (value as f64 * (1.0 - jitter + 2.0 * jitter * uniform)) as Ps
+}
