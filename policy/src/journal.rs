@@ -47,7 +47,7 @@ pub enum Entry {
 ///
 /// A whole driver:
 ///
-/// ```ignore
+/// ```text
 /// loop {
 ///     let (now, event) = world.next(rollout.deadline()); // Event::Tick when the deadline comes first
 ///     let told = recorder.tell(&mut rollout, now, event);
