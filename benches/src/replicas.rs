@@ -72,7 +72,7 @@ impl Fleet {
     pub fn new(profile: &EngineProfile, replicas: usize) -> Self {
         use slackwater_engine::step_time::ps_from_s;
         use slackwater_scenarios::Scheduling;
-        let form = slackwater_engine::MaxForm {
+        let form = slackwater_engine::Coefficients {
             c0_ps: ps_from_s(profile.c0_ms / 1e3),
             c_tok_ps: ps_from_s(profile.c_tok_us / 1e6),
             c_seq_ps: ps_from_s(profile.c_seq_us / 1e6),

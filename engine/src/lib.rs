@@ -81,7 +81,7 @@ pub use config::{ConfigError, ReplicaConfig, Room, Scheduling};
 pub use counters::Counters;
 pub use replica::{Replica, ReplicaError, Unfinished};
 pub use sequence::{Rejected, Request, SequenceId, Stop};
-pub use step_time::{Batch, LinearForm, MaxForm, Piece, StepTime, StepTimeForm, TimeOverflow};
+pub use step_time::{Batch, Coefficients, Piece, StepTime, StepTimeForm, TimeOverflow};
 
 /// Picoseconds since the start of the run. A `u64` holds 213 days.
 pub type Ps = u64;

@@ -100,25 +100,10 @@ pub trait StepTime {
     fn piece(&self, batch: &Batch) -> Result<Piece, TimeOverflow>;
 }
 
-/// `max(c0, c_tok * tokens) + c_seq * decoding + c_kv * context + c_attn * pairs`, in picoseconds.
+/// What a step costs, in picoseconds. What `c0` and `c_tok` make together is the form's to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MaxForm {
-    /// Floor of a step: weights read once, launch and scheduling.
-    pub c0_ps: u64,
-    /// Compute of one token once the floor is passed.
-    pub c_tok_ps: u64,
-    /// Cost of one decoding request.
-    pub c_seq_ps: u64,
-    /// Cost of one token of context read by a decoding request.
-    pub c_kv_ps: u64,
-    /// Cost of one (query token, context token) pair in a prefill chunk. Half pairs round down, once a step.
-    pub c_attn_ps: u64,
-}
-
-/// `c0 + c_tok * tokens + c_seq * decoding + c_kv * context + c_attn * pairs`, in picoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LinearForm {
-    /// Constant of a step.
+pub struct Coefficients {
+    /// Floor (form `max`) or constant (form `linear`) of a step: weights read once, launch and scheduling.
     pub c0_ps: u64,
     /// Compute of one token.
     pub c_tok_ps: u64,
@@ -134,55 +119,46 @@ pub struct LinearForm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "form", rename_all = "kebab-case")]
 pub enum StepTimeForm {
-    /// See [`MaxForm`].
-    Max(MaxForm),
-    /// See [`LinearForm`].
-    Linear(LinearForm),
+    /// `max(c0, c_tok * tokens) + c_seq * decoding + c_kv * context + c_attn * pairs`.
+    Max(Coefficients),
+    /// `c0 + c_tok * tokens + c_seq * decoding + c_kv * context + c_attn * pairs`.
+    Linear(Coefficients),
 }
 
-/// The terms both forms share: `c_seq * decoding + c_kv * context + c_attn * pairs`, and the slope.
-#[inline]
-fn shared_terms(c_seq: u64, c_kv: u64, c_attn: u64, batch: &Batch) -> Option<(u64, u64)> {
-    let mut rest =
-        c_seq.checked_mul(batch.decode_seqs)?.checked_add(c_kv.checked_mul(batch.context_tokens)?)?;
-    if batch.attention_pairs_twice > 0 {
-        rest = rest.checked_add(c_attn.checked_mul(batch.attention_pairs_twice)? / 2)?;
-    }
-    Some((rest, c_kv.checked_mul(batch.decode_seqs)?))
-}
-
-impl StepTime for MaxForm {
+impl Coefficients {
+    /// The piece, `floor` saying what `c0` and the compute of all tokens make together.
     #[inline]
-    fn piece(&self, batch: &Batch) -> Result<Piece, TimeOverflow> {
+    fn piece(&self, batch: &Batch, floor: impl FnOnce(u64, u64) -> Option<u64>) -> Option<Piece> {
         let tokens = batch.prefill_tokens + batch.decode_seqs;
-        let (rest, slope_ps) =
-            shared_terms(self.c_seq_ps, self.c_kv_ps, self.c_attn_ps, batch).ok_or(TimeOverflow)?;
-        let compute = self.c_tok_ps.checked_mul(tokens).ok_or(TimeOverflow)?;
-        let first_ps = self.c0_ps.max(compute).checked_add(rest).ok_or(TimeOverflow)?;
-        Ok(Piece { first_ps, slope_ps, valid_steps: u64::MAX })
+        let mut first_ps = floor(self.c0_ps, self.c_tok_ps.checked_mul(tokens)?)?
+            .checked_add(self.c_seq_ps.checked_mul(batch.decode_seqs)?)?
+            .checked_add(self.c_kv_ps.checked_mul(batch.context_tokens)?)?;
+        if batch.attention_pairs_twice > 0 {
+            first_ps = first_ps.checked_add(self.c_attn_ps.checked_mul(batch.attention_pairs_twice)? / 2)?;
+        }
+        let slope_ps = self.c_kv_ps.checked_mul(batch.decode_seqs)?;
+        Some(Piece { first_ps, slope_ps, valid_steps: u64::MAX })
     }
-}
 
-impl StepTime for LinearForm {
-    #[inline]
-    fn piece(&self, batch: &Batch) -> Result<Piece, TimeOverflow> {
-        let tokens = batch.prefill_tokens + batch.decode_seqs;
-        let (rest, slope_ps) =
-            shared_terms(self.c_seq_ps, self.c_kv_ps, self.c_attn_ps, batch).ok_or(TimeOverflow)?;
-        let compute = self.c_tok_ps.checked_mul(tokens).ok_or(TimeOverflow)?;
-        let first_ps =
-            self.c0_ps.checked_add(compute).and_then(|sum| sum.checked_add(rest)).ok_or(TimeOverflow)?;
-        Ok(Piece { first_ps, slope_ps, valid_steps: u64::MAX })
+    fn scaled(&self, factor: f64) -> Self {
+        Self {
+            c0_ps: scale(self.c0_ps, factor),
+            c_tok_ps: scale(self.c_tok_ps, factor),
+            c_seq_ps: scale(self.c_seq_ps, factor),
+            c_kv_ps: scale(self.c_kv_ps, factor),
+            c_attn_ps: scale(self.c_attn_ps, factor),
+        }
     }
 }
 
 impl StepTime for StepTimeForm {
     #[inline]
     fn piece(&self, batch: &Batch) -> Result<Piece, TimeOverflow> {
-        match self {
-            StepTimeForm::Max(form) => form.piece(batch),
-            StepTimeForm::Linear(form) => form.piece(batch),
-        }
+        let piece = match self {
+            StepTimeForm::Max(of) => of.piece(batch, |c0, compute| Some(c0.max(compute))),
+            StepTimeForm::Linear(of) => of.piece(batch, u64::checked_add),
+        };
+        piece.ok_or(TimeOverflow)
     }
 }
 
@@ -190,21 +166,9 @@ impl StepTimeForm {
     /// The same form with every coefficient multiplied by `factor` (a slow GPU), each rounded once to a picosecond.
     #[must_use]
     pub fn scaled(&self, factor: f64) -> Self {
-        match *self {
-            StepTimeForm::Max(f) => StepTimeForm::Max(MaxForm {
-                c0_ps: scale(f.c0_ps, factor),
-                c_tok_ps: scale(f.c_tok_ps, factor),
-                c_seq_ps: scale(f.c_seq_ps, factor),
-                c_kv_ps: scale(f.c_kv_ps, factor),
-                c_attn_ps: scale(f.c_attn_ps, factor),
-            }),
-            StepTimeForm::Linear(f) => StepTimeForm::Linear(LinearForm {
-                c0_ps: scale(f.c0_ps, factor),
-                c_tok_ps: scale(f.c_tok_ps, factor),
-                c_seq_ps: scale(f.c_seq_ps, factor),
-                c_kv_ps: scale(f.c_kv_ps, factor),
-                c_attn_ps: scale(f.c_attn_ps, factor),
-            }),
+        match self {
+            StepTimeForm::Max(of) => StepTimeForm::Max(of.scaled(factor)),
+            StepTimeForm::Linear(of) => StepTimeForm::Linear(of.scaled(factor)),
         }
     }
 }
@@ -251,7 +215,13 @@ mod tests {
 
     #[test]
     fn the_floor_holds_until_compute_passes_it() {
-        let form = MaxForm { c0_ps: 100, c_tok_ps: 10, c_seq_ps: 1, c_kv_ps: 2, c_attn_ps: 1 };
+        let form = StepTimeForm::Max(Coefficients {
+            c0_ps: 100,
+            c_tok_ps: 10,
+            c_seq_ps: 1,
+            c_kv_ps: 2,
+            c_attn_ps: 1,
+        });
         let decode = Batch { decode_seqs: 3, context_tokens: 50, ..Batch::default() };
         assert_eq!(form.piece(&decode).unwrap(), Piece { first_ps: 203, slope_ps: 6, valid_steps: u64::MAX });
         let prefill = Batch { prefill_tokens: 20, attention_pairs_twice: 401, ..Batch::default() };

@@ -2,8 +2,8 @@
 
 use slackwater_engine::step_time::ps_from_s;
 use slackwater_engine::{
-    ConfigError, LinearForm, MaxForm, Output, PS_PER_S, Ps, Replica, ReplicaConfig, Request, Room,
-    Scheduling, StepTimeForm, Stop,
+    Coefficients, ConfigError, Output, PS_PER_S, Ps, Replica, ReplicaConfig, Request, Room, Scheduling,
+    StepTimeForm, Stop,
 };
 use slackwater_policy::VersionRef;
 use slackwater_scenarios::engine_profile::{
@@ -226,9 +226,9 @@ fn step_time(profile: &EngineProfile) -> StepTimeForm {
         [profile.c_tok_us, profile.c_seq_us, profile.c_kv_us, profile.c_attn_us_per_token2]
             .map(|microseconds| ps_from_s(microseconds / 1e6));
     match profile.form {
-        StepForm::Max => StepTimeForm::Max(MaxForm { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps }),
+        StepForm::Max => StepTimeForm::Max(Coefficients { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps }),
         StepForm::Linear => {
-            StepTimeForm::Linear(LinearForm { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps })
+            StepTimeForm::Linear(Coefficients { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps })
         }
     }
 }

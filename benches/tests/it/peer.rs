@@ -3,7 +3,7 @@
 use slackwater_benches::recorded;
 use slackwater_benches::workload::Source;
 use slackwater_engine::{
-    LinearForm, Output, PS_PER_S, Replica, ReplicaConfig, Request, Room, Scheduling, StepTimeForm, Stop,
+    Coefficients, Output, PS_PER_S, Replica, ReplicaConfig, Request, Room, Scheduling, StepTimeForm, Stop,
 };
 use slackwater_scenarios::traffic::Arrival;
 
@@ -44,7 +44,7 @@ fn after_a_preemption_the_peer_takes_a_step_more() {
         scheduling: Scheduling::Sync,
         room: Room::Chunk,
     };
-    let form = LinearForm {
+    let form = Coefficients {
         c0_ps: 8_000_000_000,
         c_tok_ps: 60_000_000,
         c_seq_ps: 50_000_000,

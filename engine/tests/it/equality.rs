@@ -7,8 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence};
 use slackwater_engine::{
-    Batch, Counters, LinearForm, MaxForm, Ps, ReplicaConfig, Request, Room, Scheduling, StepTime,
-    StepTimeForm, Stop,
+    Batch, Coefficients, Counters, Ps, ReplicaConfig, Request, Room, Scheduling, StepTime, StepTimeForm, Stop,
 };
 
 use crate::oracle::Oracle;
@@ -130,9 +129,9 @@ fn form() -> impl Strategy<Value = StepTimeForm> {
     let coefficients = (coefficient(), coefficient(), coefficient(), coefficient(), coefficient());
     (any::<bool>(), coefficients).prop_map(|(max, (c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps))| {
         if max {
-            StepTimeForm::Max(MaxForm { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps })
+            StepTimeForm::Max(Coefficients { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps })
         } else {
-            StepTimeForm::Linear(LinearForm { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps })
+            StepTimeForm::Linear(Coefficients { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps })
         }
     })
 }
@@ -215,9 +214,9 @@ fn realistic() -> impl Strategy<Value = Scenario> {
             let (c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps) =
                 (c0 * 1_000_003, c_tok * 1_000_033, c_seq * 999_983, c_seq * 317, c_attn * 101);
             if max {
-                StepTimeForm::Max(MaxForm { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps })
+                StepTimeForm::Max(Coefficients { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps })
             } else {
-                StepTimeForm::Linear(LinearForm { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps })
+                StepTimeForm::Linear(Coefficients { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps })
             }
         },
     );

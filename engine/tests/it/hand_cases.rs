@@ -1,7 +1,7 @@
 //! Cases worked out on paper from the contract; the comments are the working.
 
 use slackwater_engine::{
-    Counters, LinearForm, Output, Ps, Rejected, Replica, ReplicaConfig, Request, Room, Scheduling,
+    Coefficients, Counters, Output, Ps, Rejected, Replica, ReplicaConfig, Request, Room, Scheduling,
     StepTimeForm, Stop,
 };
 
@@ -25,7 +25,7 @@ fn config(max_num_batched_tokens: u32, block_size: u32, kv_blocks: u32) -> Repli
 
 /// A step takes `100 + tokens`.
 fn plain() -> StepTimeForm {
-    StepTimeForm::Linear(LinearForm { c0_ps: 100, c_tok_ps: 1, c_seq_ps: 0, c_kv_ps: 0, c_attn_ps: 0 })
+    StepTimeForm::Linear(Coefficients { c0_ps: 100, c_tok_ps: 1, c_seq_ps: 0, c_kv_ps: 0, c_attn_ps: 0 })
 }
 
 fn request(tag: u32, prompt: u32, output: u32) -> Request {
@@ -65,8 +65,13 @@ fn brief(counters: &Counters) -> [u64; 7] {
 
 #[test]
 fn one_request_alone() {
-    let form =
-        StepTimeForm::Linear(LinearForm { c0_ps: 100, c_tok_ps: 10, c_seq_ps: 5, c_kv_ps: 1, c_attn_ps: 2 });
+    let form = StepTimeForm::Linear(Coefficients {
+        c0_ps: 100,
+        c_tok_ps: 10,
+        c_seq_ps: 5,
+        c_kv_ps: 1,
+        c_attn_ps: 2,
+    });
     let (outputs, counters) = run(&config(64, 4, 100), form, &[(1000, request(A, 10, 3))]);
     // 1000: prefill of 10, pairs 10 * (0 + 10/2) = 50:  100 + 10*10 + 2*50         = 300 -> 1300, token 1
     // 1300: decode, context 10 + 1:                     100 + 10 + 5 + 11           = 126 -> 1426, token 2
@@ -78,8 +83,13 @@ fn one_request_alone() {
 
 #[test]
 fn two_requests_share_a_budget_in_chunks() {
-    let form =
-        StepTimeForm::Linear(LinearForm { c0_ps: 100, c_tok_ps: 10, c_seq_ps: 5, c_kv_ps: 1, c_attn_ps: 3 });
+    let form = StepTimeForm::Linear(Coefficients {
+        c0_ps: 100,
+        c_tok_ps: 10,
+        c_seq_ps: 5,
+        c_kv_ps: 1,
+        c_attn_ps: 3,
+    });
     let requests = [(0, request(A, 9, 2)), (0, request(B, 13, 2))];
     let (outputs, counters) = run(&config(8, 4, 100), form, &requests);
     // 0:   A 8 of 9;                pairs 8*(0+4) = 32;              100 + 80 + 3*32            = 276 -> 276
@@ -96,7 +106,7 @@ fn two_requests_share_a_budget_in_chunks() {
 #[test]
 fn half_a_pair_rounds_down_once_a_step() {
     let form =
-        StepTimeForm::Linear(LinearForm { c0_ps: 100, c_tok_ps: 0, c_seq_ps: 0, c_kv_ps: 0, c_attn_ps: 3 });
+        StepTimeForm::Linear(Coefficients { c0_ps: 100, c_tok_ps: 0, c_seq_ps: 0, c_kv_ps: 0, c_attn_ps: 3 });
     // 5 * 2.5 + 3 * 1.5 = 17 pairs exactly: 3 * 17 = 51. Rounded for each chunk it would be 36 + 12 or 37 + 13.
     let (outputs, _) = run(&config(16, 4, 100), form, &[(0, request(A, 5, 1)), (0, request(B, 3, 1))]);
     assert_eq!(outputs, [first(A, 151), finished(A, 151), first(B, 151), finished(B, 151)]);
@@ -285,7 +295,7 @@ fn what_can_never_fit_is_rejected() {
 #[test]
 fn a_clock_past_its_range_is_an_error() {
     // The first step ends at 2^63, the second would end at 2^64.
-    let form = StepTimeForm::Linear(LinearForm {
+    let form = StepTimeForm::Linear(Coefficients {
         c0_ps: 1 << 63,
         c_tok_ps: 0,
         c_seq_ps: 0,
