@@ -12,6 +12,7 @@
 //! executor run the same rollout. Units: [`Time`] and [`Span`] in nanoseconds, rates in requests a second, figures in seconds.
 
 mod command;
+mod compare;
 mod drain;
 mod event;
 mod fold;
@@ -30,6 +31,7 @@ mod time;
 mod timers;
 
 pub use command::{Action, Command};
+pub use compare::{Block, CompareSpec, Compared, Comparison, Served};
 pub use event::{Event, EventError, Figure, Observed, Operator, Reply, Verdict};
 pub use fold::{HoldReport, MoveReport, RolloutReport, TimedNote, fold};
 pub use gate::{headroom, next_window, window_holds};
