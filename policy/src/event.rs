@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Action, CommandId, ReplicaId, VersionRef};
+use crate::{Action, Block, CommandId, ReplicaId, VersionRef};
 
 /// One fact. Units: rates in requests a second, latencies in seconds, shares between 0 and 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,12 @@ pub enum Event {
     Comparison {
         /// The word.
         verdict: Verdict,
+    },
+    /// What clients of both versions saw in one block of time. Only what comes while a canary serves and the plan asks for a
+    /// comparison of its own ([`Compare::Measured`](crate::Compare::Measured)) is counted.
+    Evidence {
+        /// The block.
+        block: Block,
     },
     /// An order from a person.
     Operator(Operator),
@@ -238,5 +244,11 @@ pub enum EventError {
         what: &'static str,
         /// Its value.
         value: f64,
+    },
+    /// Evidence that is none.
+    #[error("{block:?} is no block of evidence: shares are 0 to 1, the difference of failures -1 to 1")]
+    BadBlock {
+        /// What came.
+        block: Block,
     },
 }

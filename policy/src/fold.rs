@@ -243,7 +243,8 @@ impl Fold {
                 }
                 self.report.notes.push(TimedNote { at: now, note: note.clone() });
             }
-            Note::ClockWentBack { .. }
+            Note::Compared { .. }
+            | Note::ClockWentBack { .. }
             | Note::StaleReply { .. }
             | Note::NoReply { .. }
             | Note::Retry { .. }

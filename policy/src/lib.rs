@@ -47,5 +47,5 @@ pub use status::{
     Exception, FinalReport, HoldReason, MoveResult, Note, Outcome, Phase, ReplicaState, ReplicaStatus,
     Source, Status,
 };
-pub use strategy::{Step, StrategySpec};
+pub use strategy::{Compare, Step, StrategySpec};
 pub use time::{Span, Time, TimeError, human, human_opt, human_time};

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use crate::{
-    Action, Approve, AtDeadline, Figure, GuardAction, Limits, Plan, PlanError, SCHEMA, Span, Step,
-    StepLimits, StrategySpec, Time,
+    Action, Approve, AtDeadline, CompareSpec, Figure, GuardAction, Limits, Plan, PlanError, SCHEMA, Span,
+    Step, StepLimits, StrategySpec, Time,
 };
 
 /// More replicas than any chassis has GPUs, and few enough for every index to be a `ReplicaId`.
@@ -157,6 +157,9 @@ impl Plan {
         }
         if let Some(within) = self.strategy.compare_within() {
             positive("strategy.compare_within", within)?;
+        }
+        if let Some(spec) = self.strategy.measured_comparison() {
+            check_comparison(&spec)?;
         }
         check(
             !self.is_drill() || self.from.name == self.to.name,
@@ -340,4 +343,28 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+fn check_comparison(spec: &CompareSpec) -> Result<(), PlanError> {
+    for (key, ratio) in [("ttft_ratio", spec.ttft_ratio), ("tpot_ratio", spec.tpot_ratio)] {
+        check(
+            ratio.is_finite() && ratio > 0.0,
+            format!("strategy.compare.{key}"),
+            ratio,
+            "a positive number: 1.2 declares that the new version may take 1.2 times as long",
+        )?;
+    }
+    check(
+        (0.0..1.0).contains(&spec.error_margin),
+        "strategy.compare.error_margin",
+        spec.error_margin,
+        "0 to below 1: the share of failures by which the new version may be worse",
+    )?;
+    check(
+        spec.false_alarm > 0.0 && spec.false_alarm <= 0.5,
+        "strategy.compare.false_alarm",
+        spec.false_alarm,
+        "above 0, at most 0.5: the chance that a new version which is as declared is called worse",
+    )?;
+    check(spec.blocks_min > 0, "strategy.compare.blocks_min", spec.blocks_min, "at least 1")
 }

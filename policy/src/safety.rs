@@ -10,7 +10,7 @@
 //!   going back, any replica that serves the version is right, restarted or not.
 //! - **Canary**. 1, 2: rolling's. 5: and no move toward the new version begins while the
 //!   first replica that serves it was admitted less than `canary_soak` ago, nor, where the plan says `compare`, before a comparison has said
-//!   pass or a person resume.
+//!   pass (one that the policy makes itself: before it has seen as many blocks of evidence as the plan asks) or a person resume.
 //! - **Recreate** (`accept_downtime = true`, without which the plan is refused). 1: no command takes a replica out while fewer than
 //!   `N - at_once` others serve; with all at once that is none. 2: holds unless `at_once` covers the whole fleet. 5: the window is asked again
 //!   when the chunk leaves together.
@@ -22,8 +22,8 @@ use std::sync::Arc;
 
 use crate::gate::{next_window, window_holds};
 use crate::{
-    Action, AtDeadline, Command, CommandId, Event, FinalReport, Observed, Operator, Plan, ReplicaId, Reply,
-    Span, Then, Time, Verdict, VersionRef,
+    Action, AtDeadline, Block, Command, CommandId, Event, FinalReport, Observed, Operator, Plan, ReplicaId,
+    Reply, Span, Then, Time, Verdict, VersionRef,
 };
 
 /// What has been seen of every replica, and what was asked.
@@ -35,6 +35,8 @@ pub(crate) struct Safety {
     window_waived_until: Time,
     canary_passed: bool,
     compared: bool,
+    /// Blocks of evidence seen while a canary served.
+    blocks_seen: u32,
 }
 
 /// One replica as seen. Nothing is assumed in its favour.
@@ -80,6 +82,7 @@ impl Safety {
             window_waived_until: Time::ZERO,
             canary_passed: false,
             compared: false,
+            blocks_seen: 0,
         }
     }
 
@@ -110,7 +113,11 @@ impl Safety {
                     view.recovering = true;
                 }
             }
-            Event::Comparison { verdict } => self.compared |= *verdict == Verdict::Pass,
+            Event::Comparison { verdict } => {
+                self.compared |=
+                    *verdict == Verdict::Pass && self.plan.strategy.measured_comparison().is_none();
+            }
+            Event::Evidence { block } => self.saw_evidence(block),
             Event::Operator(Operator::Resume) => {
                 self.compared = true;
                 let expected = self.plan.rollout.move_expected;
@@ -130,6 +137,17 @@ impl Safety {
     /// A reply that comes too late, or to what was called off, is older than what has been done since.
     pub(crate) fn no_longer_waits(&mut self, id: CommandId) {
         self.open.remove(&id);
+    }
+
+    /// Evidence counts while a canary serves. What it says is the policy's to weigh; that there is enough of it is a condition.
+    fn saw_evidence(&mut self, block: &Block) {
+        let Some(spec) = self.plan.strategy.measured_comparison() else { return };
+        if block.errors.is_some()
+            && self.replicas.iter().any(|view| view.canary_since.or(view.seen_since).is_some())
+        {
+            self.blocks_seen = self.blocks_seen.saturating_add(1);
+        }
+        self.compared |= self.blocks_seen >= spec.blocks_min;
     }
 
     fn saw_reply(&mut self, now: Time, replica: ReplicaId, action: &Action, reply: &Reply) {

@@ -279,7 +279,7 @@ fn condition_5_of_a_canary_wants_its_soak() {
             plan.strategy = crate::StrategySpec::Canary {
                 canary: None,
                 canary_soak: Span::from_secs(600),
-                compare,
+                compare: compare.then_some(crate::Compare::Told),
                 compare_within: Span::from_secs(60),
                 max_unavailable: 1,
                 order: Vec::new(),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Figure, ReplicaId, Step, Time, VersionRef};
+use crate::{Compared, Figure, ReplicaId, Step, Time, Verdict, VersionRef};
 
 /// How a rollout has ended, or stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -226,6 +226,18 @@ pub enum MoveResult {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Note {
+    /// What the comparison of the canary with the old version says now.
+    Compared {
+        /// The word.
+        verdict: Verdict,
+        /// In what above all it is worse, where it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        worse: Option<Compared>,
+        /// Blocks of evidence counted.
+        blocks: u32,
+        /// The evidence against "no worse than declared"; see [`Comparison`](crate::Comparison).
+        evidence: f64,
+    },
     /// The world's clock went back; the policy's stands still until it has caught up.
     ClockWentBack {
         /// What the world said.

@@ -6,10 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::time::human;
-use crate::{Span, VersionRef};
+use crate::{CompareSpec, Span, VersionRef};
 
 /// How the fleet is moved.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum StrategySpec {
@@ -36,10 +36,9 @@ pub enum StrategySpec {
         /// How long it is watched; the others soak for `rollout.soak`.
         #[serde(default = "quarter_of_an_hour", with = "human")]
         canary_soak: Span,
-        /// Whether a comparison of the canary with the old version must say pass before anybody else is moved. It is made outside and told
-        /// as [`Event::Comparison`](crate::Event::Comparison) while the canary soaks or after; the last word counts.
-        #[serde(default)]
-        compare: bool,
+        /// The comparison of the canary with the old version that must say pass before anybody else is moved; absent: none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        compare: Option<Compare>,
         /// How long after the soak that word is waited for before the rollout holds. A person who then says resume takes it for passed.
         #[serde(default = "an_hour", with = "human")]
         compare_within: Span,
@@ -66,6 +65,18 @@ pub enum StrategySpec {
         #[serde(default)]
         order: Vec<String>,
     },
+}
+
+/// Who compares the canary with the old version. Either may find it worse from its admission on, which rolls it back at once; it passes
+/// when its soak is over.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Compare {
+    /// Somebody outside, who tells it as [`Event::Comparison`](crate::Event::Comparison) while the canary soaks or after; the last word
+    /// counts.
+    Told,
+    /// The policy itself, of what it is told as [`Event::Evidence`](crate::Event::Evidence), by the test of [`Comparison`](crate::Comparison).
+    Measured(CompareSpec),
 }
 
 fn one() -> u16 {
@@ -116,7 +127,15 @@ impl StrategySpec {
     /// How long a comparison of the canary with the old version is waited for; `None` where the plan asks for none.
     pub fn compare_within(&self) -> Option<Span> {
         match self {
-            StrategySpec::Canary { compare: true, compare_within, .. } => Some(*compare_within),
+            StrategySpec::Canary { compare: Some(_), compare_within, .. } => Some(*compare_within),
+            _ => None,
+        }
+    }
+
+    /// The test the policy makes itself of what it is told of both versions; `None` where it makes none.
+    pub fn measured_comparison(&self) -> Option<CompareSpec> {
+        match self {
+            StrategySpec::Canary { compare: Some(Compare::Measured(spec)), .. } => Some(*spec),
             _ => None,
         }
     }

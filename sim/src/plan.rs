@@ -132,7 +132,7 @@ fn strategy(scenario: &Scenario) -> StrategySpec {
             canary: asked.canary.clone(),
             canary_soak: span(asked.canary_soak),
             // Old and new are not compared in the simulated world yet.
-            compare: false,
+            compare: None,
             compare_within: Span::from_secs(3_600),
             max_unavailable,
             order,

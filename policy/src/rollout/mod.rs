@@ -11,6 +11,7 @@
 //! `mod.rs` is the outer shape, `moves.rs` interprets a move's steps, `failure.rs` says what becomes of a move that failed, `steer.rs` decides
 //! for the rollout as a whole, `survey.rs` looks at replicas at the start and after a recovery, `report.rs` tells.
 
+mod evidence;
 mod failure;
 mod moves;
 mod report;
@@ -25,8 +26,8 @@ use crate::guard::GuardWatch;
 use crate::safety::Safety;
 use crate::timers::{Timer, Timers};
 use crate::{
-    Action, Approve, Command, CommandId, Event, EventError, HoldReason, Note, Operator, Outcome, Plan,
-    PlanError, ReplicaId, ReplicaState, Reply, Span, Step, Time, Verdict, VersionRef,
+    Action, Approve, Command, CommandId, Comparison, Event, EventError, HoldReason, Note, Operator, Outcome,
+    Plan, PlanError, ReplicaId, ReplicaState, Reply, Span, Step, Time, Verdict, VersionRef,
 };
 
 /// A rollout: events in, commands and deadlines out. Cheap to clone; a clone goes its own way.
@@ -55,6 +56,10 @@ pub struct Rollout {
     canary_passed: bool,
     /// The last word on the canary in hand.
     verdict: Option<Verdict>,
+    /// The policy's own comparison of the canary in hand.
+    comparison: Option<Comparison>,
+    /// Evidence before then is of cold caches.
+    compare_from: Time,
     /// The canary serves the new version, and no comparison said pass in time.
     undecided: bool,
     /// Until then a person has waived the window.
@@ -196,6 +201,8 @@ impl Rollout {
             upgrades_done: 0,
             canary_passed: false,
             verdict: None,
+            comparison: None,
+            compare_from: Time::ZERO,
             undecided: false,
             window_waived_until: Time::ZERO,
             guards: vec![GuardWatch::default(); plan.guards.len()],
@@ -289,6 +296,7 @@ impl Rollout {
             }
             Event::Load { rate } => number("the load", *rate),
             Event::Figure { value, .. } => number("a guard's figure", *value),
+            Event::Evidence { block } if !block.is_sound() => Err(EventError::BadBlock { block: *block }),
             _ => Ok(()),
         }
     }
@@ -313,7 +321,8 @@ impl Rollout {
             Event::ReplicaUp { replica } => self.came_up(replica),
             Event::Load { rate } => self.load = Some(rate),
             Event::Figure { figure, value } => self.guard_sample(figure, value),
-            Event::Comparison { verdict } => self.compared(verdict),
+            Event::Comparison { verdict } => self.told(verdict),
+            Event::Evidence { block } => self.evidence(&block),
             Event::Operator(order) => self.obey(order),
         }
     }

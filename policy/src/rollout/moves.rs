@@ -90,6 +90,9 @@ impl Rollout {
             Step::Soak => {
                 let soak = self.in_hand(id).soak;
                 self.timers.set(Timer::Soak(id), now + soak);
+                if self.in_hand(id).canary {
+                    self.begin_comparison();
+                }
             }
             Step::Compare if self.verdict == Some(crate::Verdict::Pass) => return self.advance(id),
             Step::Compare => {

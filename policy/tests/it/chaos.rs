@@ -6,8 +6,9 @@
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use slackwater_policy::{
-    Approve, AtDeadline, CapacityRow, Event, Figure, Guard, GuardAction, OnFailure, Operator, Outcome, Plan,
-    ReplicaId, Reply, Rollout, Span, StrategySpec, Target, Then, Verdict, VersionRef, Window,
+    Approve, AtDeadline, Block, CapacityRow, Compare, CompareSpec, Event, Figure, Guard, GuardAction,
+    OnFailure, Operator, Outcome, Plan, ReplicaId, Reply, Rollout, Span, StrategySpec, Target, Then, Verdict,
+    VersionRef, Window,
 };
 
 use crate::happy::plan;
@@ -174,14 +175,14 @@ fn plans() -> impl Strategy<Value = Plan> {
 enum Kind {
     Rolling,
     Recreate { single: bool, at_once: Option<u16> },
-    Canary { named: bool, compare: bool },
+    Canary { named: bool, compare: Option<bool> },
 }
 
 fn kinds() -> impl Strategy<Value = Kind> {
     let chunks = (prop::bool::weighted(0.2), prop::option::of(1_u16..5));
     prop_oneof![
         2 => Just(Kind::Rolling),
-        1 => any::<(bool, bool)>().prop_map(|(named, compare)| Kind::Canary { named, compare }),
+        1 => any::<(bool, Option<bool>)>().prop_map(|(named, compare)| Kind::Canary { named, compare }),
         1 => chunks.prop_map(|(single, at_once)| Kind::Recreate { single, at_once }),
     ]
 }
@@ -195,7 +196,15 @@ fn set_strategy(plan: &mut Plan, kind: Kind) {
             plan.strategy = StrategySpec::Canary {
                 canary: named.then(|| "r0".to_owned()),
                 canary_soak: secs(90),
-                compare,
+                compare: compare.map(|told| match told {
+                    true => Compare::Told,
+                    false => Compare::Measured(CompareSpec {
+                        warm_up: secs(10),
+                        blocks_min: 2,
+                        false_alarm: 0.3,
+                        ..CompareSpec::default()
+                    }),
+                }),
                 compare_within: secs(300),
                 max_unavailable,
                 order: vec!["r1".to_owned()],
@@ -288,7 +297,20 @@ fn apply(run: &mut Run, happening: &Happening, untold: &mut [bool]) {
         Happening::Errors(value) => {
             run.tell(Event::Figure { figure: Figure::ErrorRate, value: *value }, usual);
         }
-        Happening::Compared(verdict) => run.tell(Event::Comparison { verdict: *verdict }, usual),
+        Happening::Compared(verdict) => {
+            let told = Event::Comparison { verdict: *verdict };
+            run.tell(told, usual);
+            // The same word by evidence, for plans that go by it.
+            let share = match verdict {
+                Verdict::Pass => 0.4,
+                Verdict::Fail => 1.0,
+                Verdict::Undecided => 0.5,
+            };
+            for _ in 0..2 {
+                let block = Block { ttft: Some(share), tpot: None, errors: Some(0.0) };
+                run.tell(Event::Evidence { block }, usual);
+            }
+        }
         Happening::Load(rate) => run.world.load = *rate,
         Happening::Fault(id, fault) => {
             let real = &mut run.world.real[usize::from(id % count)];

@@ -5,6 +5,7 @@
 
 mod anywhere;
 mod chaos;
+mod comparison;
 mod faults;
 mod happy;
 mod plans;

@@ -1,8 +1,8 @@
 //! What each strategy does besides rolling: its good end, a person's order and a dead executor at every event, its journal cut anywhere.
 
 use slackwater_policy::{
-    Approve, Event, Figure, Guard, GuardAction, HoldReason, OnFailure, Operator, Outcome, Phase, Plan,
-    ReplicaId, Rollout, StrategySpec, Target, Time, Verdict, VersionRef, fold,
+    Approve, Compare, Event, Figure, Guard, GuardAction, HoldReason, OnFailure, Operator, Outcome, Phase,
+    Plan, ReplicaId, Rollout, StrategySpec, Target, Time, Verdict, VersionRef, fold,
 };
 
 use crate::anywhere::the_journal_of_ends_at_every_record;
@@ -345,7 +345,7 @@ fn canary(replicas: usize, name: Option<&str>) -> Plan {
     plan.strategy = StrategySpec::Canary {
         canary: name.map(str::to_owned),
         canary_soak: secs(600),
-        compare: false,
+        compare: None,
         compare_within: secs(300),
         max_unavailable: 1,
         order: vec!["r1".to_owned()],
@@ -476,7 +476,7 @@ fn one_that_is_down_is_the_canary() {
 fn compared(replicas: usize) -> Plan {
     let mut plan = canary(replicas, None);
     let StrategySpec::Canary { compare, .. } = &mut plan.strategy else { unreachable!() };
-    *compare = true;
+    *compare = Some(Compare::Told);
     plan
 }
 
