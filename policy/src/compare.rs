@@ -6,7 +6,7 @@
 //! ```
 //!
 //! # Method
-//! The two versions serve side by side, so a block of time (30 s) gives both the same traffic. For a latency the block yields
+//! The two versions serve side by side, so a block of time ([`Block::SPAN`]) gives both the same traffic. For a latency the block yields
 //! `u`, the share of pairs (one request of the canary, one of the old version) in which the canary's figure *divided by the
 //! declared ratio* is the larger, ties counting half: the Mann-Whitney statistic. The null hypothesis is that the canary is no
 //! worse than declared: the mean of `u` is at most 1/2. For failures it is that the canary's share of them exceeds the old
@@ -86,6 +86,9 @@ pub struct Block {
 }
 
 impl Block {
+    /// How long a block is: long enough that queues forget what was before, short enough to find a bad canary in minutes.
+    pub const SPAN: Span = Span::from_secs(30);
+
     /// The block of these requests. Not-a-number counts as failed to be measured and is left out.
     pub fn of(spec: &CompareSpec, old: &[Served], new: &[Served]) -> Block {
         let figures = |of: fn(&Served) -> Option<f64>, ratio: f64| {

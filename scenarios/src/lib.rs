@@ -33,7 +33,7 @@ pub use faults::{Fault, FaultKind, FaultVersion};
 pub use fleet::{Fleet, Replica};
 pub use random::Keyed;
 pub use rollout::{
-    Approval, AtDeadline, Extend, Gate, Guard, OnFailure, Probe, Rollout, StartTime, Strategy,
+    Approval, AtDeadline, Comparison, Extend, Gate, Guard, OnFailure, Probe, Rollout, StartTime, Strategy,
 };
 pub use scenario::{Scenario, scenario_json_schema};
 pub use time::{HumanDuration, WallTime};

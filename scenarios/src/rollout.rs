@@ -21,6 +21,12 @@ pub struct Rollout {
     pub canary: Option<String>,
     /// Strategy `canary`: how long the first replica is watched before any other is moved.
     pub canary_soak: HumanDuration,
+    /// Strategy `canary`: the new version must not be found worse than this while the canary serves beside the old one. Absent:
+    /// not compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Comparison>,
+    /// Strategy `canary`: how long after the canary's soak enough evidence is waited for before the rollout holds.
+    pub compare_within: HumanDuration,
     /// Strategy `recreate`: must be true, as nobody serves for a while.
     pub accept_downtime: bool,
     /// Restart the replicas in place of giving them another version: a drill, or a change of flags or driver (which
@@ -75,6 +81,8 @@ impl Default for Rollout {
             strategy: Strategy::Rolling,
             canary: None,
             canary_soak: seconds(15 * 60),
+            compare: None,
+            compare_within: seconds(60 * 60),
             accept_downtime: false,
             restart_only: false,
             only: vec![],
@@ -111,6 +119,37 @@ pub enum Strategy {
     Canary,
     /// All at once: drained, stopped and started together. Nobody serves meanwhile.
     Recreate,
+}
+
+/// What the new version is declared to be worse by; a test that is looked at every 30 s finds out whether it is worse still.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Comparison {
+    /// Its time to first token may be so many times the old version's.
+    pub ttft_ratio: f64,
+    /// Its time per output token may be so many times the old version's.
+    pub tpot_ratio: f64,
+    /// Its share of failed requests may be greater by this.
+    pub error_margin: f64,
+    /// The chance that a version which is as declared is called worse, over the whole comparison.
+    pub false_alarm: f64,
+    /// After the canary's admission, nothing is counted for this long: its caches are cold.
+    pub warm_up: HumanDuration,
+    /// Blocks of 30 s without which the new version is not called fit.
+    pub blocks_min: u32,
+}
+
+impl Default for Comparison {
+    fn default() -> Self {
+        Self {
+            ttft_ratio: 1.0,
+            tpot_ratio: 1.0,
+            error_margin: 0.0,
+            false_alarm: 0.01,
+            warm_up: HumanDuration::from_secs(120),
+            blocks_min: 20,
+        }
+    }
 }
 
 /// When the rollout begins: `"15m"` after the start of the traffic, or at an RFC 3339 time.

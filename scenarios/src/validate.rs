@@ -5,7 +5,7 @@ use crate::engine_profile::EngineProfile;
 use crate::faults::{Fault, FaultKind};
 use crate::fleet::Replicas;
 use crate::places::Places;
-use crate::rollout::{AtDeadline, Probe, Rollout, Strategy};
+use crate::rollout::{AtDeadline, Comparison, Probe, Rollout, Strategy};
 use crate::scenario::Scenario;
 use crate::time::HumanDuration;
 use crate::traffic::{Arrivals, Format, Generate, Lognormal, TrafficSpec};
@@ -308,10 +308,25 @@ fn rollout(rollout: &Rollout) -> Check {
     if let Some(capacity) = rollout.gate.capacity_per_replica {
         within("rollout.gate.capacity_per_replica", capacity, 1e-6, 1e9)?;
     }
+    if let Some(compare) = &rollout.compare {
+        comparison(rollout, compare)?;
+    }
     if let Some(share) = rollout.guard.max_error_share {
         within("rollout.guard.max_error_share", share, 0.0, 1.0)?;
     }
     longer_than_zero("rollout.guard.over", rollout.guard.over)
+}
+
+fn comparison(rollout: &Rollout, compare: &Comparison) -> Check {
+    if rollout.strategy != Strategy::Canary {
+        let help = "set rollout.strategy = \"canary\", or leave it out";
+        return Err(problem("rollout.compare", "only a canary is compared with the old version", help));
+    }
+    within("rollout.compare.ttft_ratio", compare.ttft_ratio, 0.01, 100.0)?;
+    within("rollout.compare.tpot_ratio", compare.tpot_ratio, 0.01, 100.0)?;
+    within("rollout.compare.error_margin", compare.error_margin, 0.0, 0.99)?;
+    within("rollout.compare.false_alarm", compare.false_alarm, 1e-9, 0.5)?;
+    at_least_one("rollout.compare.blocks_min", compare.blocks_min)
 }
 
 fn probe(key: &str, probe: &Probe) -> Check {

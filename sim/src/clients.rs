@@ -121,6 +121,11 @@ impl<T: Traffic> World<T> {
         let now = self.now;
         let request = self.requests.get_mut(slot);
         self.books.attempt_failed(request, failure, now);
+        if request.route != Route::NOWHERE
+            && let Some(evidence) = self.driver.as_mut().and_then(|driver| driver.evidence.as_mut())
+        {
+            evidence.failed(self.stations[usize::from(request.route.replica)].version);
+        }
         self.last_activity = self.last_activity.max(now);
         let begun = request.first_token != Ps::MAX;
         let retries = &self.setup.retries;

@@ -9,6 +9,7 @@ use slackwater_policy::{
     ReplicaId, Rollout, Span, Time, VersionRef,
 };
 
+use crate::evidence::Evidence;
 use crate::setup::SetupError;
 
 /// One replica's process, as the supervisor sees it.
@@ -110,10 +111,13 @@ pub(crate) struct Driver {
     /// Time with fewer than all replicas in rotation, and since when that is so.
     pub(crate) below_n: Ps,
     pub(crate) below_since: Option<Ps>,
+    /// For the policy's own comparison of the versions, where the plan asks for one.
+    pub(crate) evidence: Option<Evidence>,
 }
 
 impl Driver {
     pub(crate) fn new(plan: Plan, epoch: Time, begun: Ps) -> Result<Self, SetupError> {
+        let evidence = plan.strategy.measured_comparison().map(Evidence::new);
         Ok(Self {
             rollout: Rollout::new(plan).map_err(|error| SetupError::Plan(error.to_string()))?,
             recorder: Recorder::new(),
@@ -125,6 +129,7 @@ impl Driver {
             drains: Vec::new(),
             below_n: 0,
             below_since: None,
+            evidence,
         })
     }
 

@@ -29,6 +29,7 @@ mod books;
 mod carry_out;
 mod clients;
 mod driver;
+mod evidence;
 mod faults;
 mod plan;
 mod requests;

@@ -2,14 +2,14 @@
 
 use slackwater_engine::Ps;
 use slackwater_policy::{
-    Approve, AtDeadline, CapacityRow, DrainSpec, ExpectedPhases, Figure, GateSpec, Guard, GuardAction,
-    Limits, OnFailure, Plan, ReplicaSpec, RolloutSpec, Slo, Span, StepLimits, StrategySpec, Target, Then,
-    Time, Window,
+    Approve, AtDeadline, CapacityRow, Compare, CompareSpec, DrainSpec, ExpectedPhases, Figure, GateSpec,
+    Guard, GuardAction, Limits, OnFailure, Plan, ReplicaSpec, RolloutSpec, Slo, Span, StepLimits,
+    StrategySpec, Target, Then, Time, Window,
 };
 use slackwater_scenarios::rollout::AtHardLimit;
 use slackwater_scenarios::{
-    Approval, AtDeadline as ScenarioDeadline, HumanDuration, OnFailure as ScenarioFailure, Scenario,
-    StartTime, Strategy,
+    Approval, AtDeadline as ScenarioDeadline, Comparison, HumanDuration, OnFailure as ScenarioFailure,
+    Scenario, StartTime, Strategy,
 };
 
 use crate::setup::SetupError;
@@ -131,15 +131,25 @@ fn strategy(scenario: &Scenario) -> StrategySpec {
         Strategy::Canary => StrategySpec::Canary {
             canary: asked.canary.clone(),
             canary_soak: span(asked.canary_soak),
-            // Old and new are not compared in the simulated world yet.
-            compare: None,
-            compare_within: Span::from_secs(3_600),
+            compare: asked.compare.as_ref().map(|compare| Compare::Measured(comparison(compare))),
+            compare_within: span(asked.compare_within),
             max_unavailable,
             order,
         },
         Strategy::Recreate => {
             StrategySpec::Recreate { accept_downtime: asked.accept_downtime, at_once: None, order }
         }
+    }
+}
+
+fn comparison(asked: &Comparison) -> CompareSpec {
+    CompareSpec {
+        ttft_ratio: asked.ttft_ratio,
+        tpot_ratio: asked.tpot_ratio,
+        error_margin: asked.error_margin,
+        false_alarm: asked.false_alarm,
+        warm_up: span(asked.warm_up),
+        blocks_min: asked.blocks_min,
     }
 }
 

@@ -10,6 +10,7 @@ use slackwater_scenarios::traffic::{Arrival, Traffic};
 
 use crate::books::{Books, RequestRow, TICK_PS, seconds};
 use crate::driver::{Driver, Station, index};
+use crate::evidence::Evidence;
 use crate::requests::{Requests, State};
 use crate::router::Router;
 use crate::setup::{Setup, SetupError};
@@ -297,9 +298,14 @@ impl<T: Traffic> World<T> {
                     let request = requests.get(tag);
                     router.release(request.route);
                     books.completed(request, at, &setup.slo);
-                    if let (Some(drain), Some(driver)) = (draining, driver.as_mut()) {
-                        let drain = &mut driver.drains[drain];
-                        drain.residual.push(at.saturating_sub(drain.from));
+                    if let Some(driver) = driver.as_mut() {
+                        if let Some(drain) = draining {
+                            let drain = &mut driver.drains[drain];
+                            drain.residual.push(at.saturating_sub(drain.from));
+                        }
+                        if let Some(evidence) = &mut driver.evidence {
+                            evidence.completed(stations[replica].version, request, at);
+                        }
                     }
                     *last_activity = (*last_activity).max(at);
                     requests.remove(tag);
@@ -383,6 +389,7 @@ impl<T: Traffic> World<T> {
         }
         if self.driver.as_ref().is_some_and(|driver| driver.over.is_none()) {
             self.report_figures()?;
+            self.report_evidence()?;
         }
         let rollout_over = self.driver.as_ref().is_none_or(|driver| driver.over.is_some());
         let idle = self.upcoming.is_none() && self.requests.is_empty();
@@ -392,6 +399,14 @@ impl<T: Traffic> World<T> {
             self.timers.set(self.now + TICK_PS, Timer::Tick);
         }
         Ok(())
+    }
+
+    fn report_evidence(&mut self) -> Result<(), SimError> {
+        let evidence = self.driver.as_mut().and_then(|driver| driver.evidence.as_mut());
+        match evidence.and_then(Evidence::tick) {
+            Some(block) => self.tell(Event::Evidence { block }),
+            None => Ok(()),
+        }
     }
 
     /// The load, and what the plan's guards watch.

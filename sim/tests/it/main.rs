@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod closed_forms;
+mod comparison;
 mod faults;
 mod forks;
 mod kit;
