@@ -145,6 +145,15 @@ pub enum Reply {
     WarmedUp,
     /// To `Admit`: the balancer confirms.
     Admitted,
+    /// To `Swap`.
+    Swapped,
+    /// To `Evaluate`. That it could not be run is a `Failed`.
+    Evaluated {
+        /// Whether the version is good enough.
+        passed: bool,
+        /// What the evaluation said, in words.
+        said: String,
+    },
     /// To `MeasureLoad`.
     Load {
         /// Requests a second.
@@ -192,6 +201,8 @@ impl Reply {
                 | (Reply::SmokeAnswered, Action::SmokePrompt)
                 | (Reply::WarmedUp, Action::WarmUp { .. })
                 | (Reply::Admitted, Action::Admit { .. })
+                | (Reply::Swapped, Action::Swap { .. })
+                | (Reply::Evaluated { .. }, Action::Evaluate { .. })
                 | (Reply::Load { .. }, Action::MeasureLoad)
         )
     }

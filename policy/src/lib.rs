@@ -22,6 +22,8 @@ mod journal;
 mod plan;
 mod plan_check;
 mod plan_error;
+mod places;
+mod quality;
 mod rollout;
 mod safety;
 mod status;
@@ -40,6 +42,7 @@ pub use plan::{
     OnFailure, Plan, ReplicaSpec, RolloutSpec, SCHEMA, Slo, StepLimits, Target, Then, VersionSpec, Window,
 };
 pub use plan_error::PlanError;
+pub use quality::{EvaluateOn, QualitySpec, RampSpec};
 pub use rollout::Rollout;
 pub use status::{
     Exception, FinalReport, HoldReason, MoveResult, Note, Outcome, Phase, ReplicaState, ReplicaStatus,

@@ -330,6 +330,7 @@ fn condition_6_somebody_is_not_named() {
         phase: Phase::Ended { outcome: crate::Outcome::RolledBack },
         version: VersionRef::From,
         serving: vec![ReplicaId(0), ReplicaId(1), ReplicaId(2)],
+        empty: Vec::new(),
         exceptions,
     };
     let named = |mend: &str| Exception {

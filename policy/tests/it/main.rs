@@ -7,6 +7,7 @@ mod anywhere;
 mod chaos;
 mod faults;
 mod happy;
+mod places;
 mod plans;
 mod strategies;
 mod world;
