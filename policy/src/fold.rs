@@ -191,7 +191,9 @@ impl Fold {
                 let Some(mv) = command.replica.and_then(|replica| self.open_move(replica)) else { return };
                 match command.action {
                     Action::TakeOut { .. } => mv.taken_out_at = mv.taken_out_at.or(Some(now)),
-                    Action::Start { .. } | Action::Swap { .. } => mv.start_issued_at = mv.start_issued_at.or(Some(now)),
+                    Action::Start { .. } | Action::Swap { .. } => {
+                        mv.start_issued_at = mv.start_issued_at.or(Some(now))
+                    }
                     _ => {}
                 }
             }

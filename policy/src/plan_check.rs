@@ -65,7 +65,9 @@ impl StepLimits {
             Step::Evaluate { .. } => Some(self.evaluate),
             // The steps up are asked for as the admission is; each has its own tries.
             Step::Admit => Some(self.admit),
-            Step::Ramp => Some(Limits { within: None, attempts: Some(self.admit.attempts.unwrap_or(5)), ..self.admit }),
+            Step::Ramp => {
+                Some(Limits { within: None, attempts: Some(self.admit.attempts.unwrap_or(5)), ..self.admit })
+            }
         }
     }
 
@@ -127,7 +129,10 @@ impl Plan {
             return Err(PlanError::SingleReplica);
         }
         if count == 0 || places > REPLICAS_MAX {
-            return Err(PlanError::ReplicaCount { count: if count == 0 { 0 } else { places }, most: REPLICAS_MAX });
+            return Err(PlanError::ReplicaCount {
+                count: if count == 0 { 0 } else { places },
+                most: REPLICAS_MAX,
+            });
         }
         // TOML has no larger integers.
         check(
@@ -166,8 +171,7 @@ impl Plan {
         self.check_names("only", &self.only)?;
         self.check_names("strategy.order", self.strategy.order())?;
         self.check_names("strategy.canary", self.strategy.canary().map_or(&[], std::slice::from_ref))?;
-        let first: &[String] =
-            if let StrategySpec::Halves { first } = &self.strategy { first } else { &[] };
+        let first: &[String] = if let StrategySpec::Halves { first } = &self.strategy { first } else { &[] };
         self.check_names("strategy.first", first)?;
         let order = self.strategy.order().iter().map(|name| ("strategy.order", name));
         let canary = self.strategy.canary().map(|name| ("strategy.canary", name));
@@ -317,7 +321,8 @@ impl Plan {
             _ => "",
         };
         check(expected.is_empty(), "replicas", found, expected)?;
-        let named = |name: &&String| self.replicas.iter().any(|other| other.is_spare() && other.name == **name);
+        let named =
+            |name: &&String| self.replicas.iter().any(|other| other.is_spare() && other.name == **name);
         for (key, names) in [("only", &self.only[..]), ("strategy.order", self.strategy.order())] {
             if let Some(name) = names.iter().find(named) {
                 let expected = "names of replicas that are not spare: spares follow by themselves";
@@ -326,7 +331,12 @@ impl Plan {
         }
         let swap = matches!(self.strategy, StrategySpec::Swap { .. });
         let drill = "`new`, as a drill restarts the process in its place: take `rolling`, or `recreate`";
-        check(!self.is_drill() || (!swap && matches!(layout, Layout::InPlace | Layout::Halves)), "target", "same", drill)
+        check(
+            !self.is_drill() || (!swap && matches!(layout, Layout::InPlace | Layout::Halves)),
+            "target",
+            "same",
+            drill,
+        )
     }
 
     /// Names of replicas, each once.

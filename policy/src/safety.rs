@@ -37,8 +37,8 @@ use std::sync::Arc;
 use crate::gate::{next_window, window_holds};
 use crate::strategy::Layout;
 use crate::{
-    Action, AtDeadline, Command, CommandId, EvaluateOn, Event, FinalReport, Observed, Operator, Plan, ReplicaId, Reply,
-    Span, Then, Time, Verdict, VersionRef,
+    Action, AtDeadline, Command, CommandId, EvaluateOn, Event, FinalReport, Observed, Operator, Plan,
+    ReplicaId, Reply, Span, Then, Time, Verdict, VersionRef,
 };
 
 /// What has been seen of every replica, and what was asked.
@@ -78,6 +78,8 @@ struct View {
     smoke: bool,
     /// The evaluation out of rotation has passed on the process that runs.
     evaluated: bool,
+    /// Started or swapped by our order, and not seen to serve since.
+    fresh: bool,
     undo_ready: bool,
     /// A stop of its process was confirmed: one that answers now was started since.
     restarted: bool,
@@ -196,7 +198,7 @@ impl Safety {
             }
             // Its move goes on while it soaks; the look at the next gate ends it.
             Reply::Admitted => {
-                view.serving = true;
+                (view.serving, view.fresh) = (true, false);
                 let upgraded = view.moving == Some(VersionRef::To) && view.version == Some(VersionRef::To);
                 view.canary_since = upgraded.then_some(now);
             }
@@ -296,8 +298,11 @@ impl Safety {
             "safety condition 5: a move of {replica} begins that could not be undone; seen: {view:?}"
         );
         let serves = |view: &View| view.serving && view.version == Some(VersionRef::To);
-        let missing =
-            self.plan.successors(replica, VersionRef::To).into_iter().find(|id| !serves(&self.replicas[id.index()]));
+        let missing = self
+            .plan
+            .successors(replica, VersionRef::To)
+            .into_iter()
+            .find(|id| !serves(&self.replicas[id.index()]));
         assert!(
             missing.is_none(),
             "safety condition 1: {replica} would be taken out before {missing:?} serves in its place; seen: {view:?}"
@@ -349,7 +354,9 @@ impl Safety {
         if view.serving && view.version.is_some() && view.version == view.moving {
             return;
         }
-        let forward = view.moving == Some(VersionRef::To) && view.version == Some(VersionRef::To);
+        // Neither is to let one back in that served already.
+        let forward =
+            view.fresh && view.moving == Some(VersionRef::To) && view.version == Some(VersionRef::To);
         if forward && !self.switched && self.plan.strategy.layout() == Layout::Switch {
             let ready = |view: &View| view.serving || (view.healthy && view.identified && view.smoke);
             let mut coming = self.plan.successors(replica, VersionRef::To).into_iter();
@@ -359,7 +366,9 @@ impl Safety {
                 "safety condition 4: {replica} would be admitted before {missing:?} is ready to be with it; seen: {view:?}"
             );
         }
-        if let Some(quality) = self.plan.rollout.quality.as_ref().filter(|spec| spec.out_of_rotation && forward) {
+        if let Some(quality) =
+            self.plan.rollout.quality.as_ref().filter(|spec| spec.out_of_rotation && forward)
+        {
             let first = quality.replicas == EvaluateOn::First && self.evaluated;
             assert!(
                 view.evaluated || first,
@@ -424,6 +433,7 @@ impl View {
     fn observed(&mut self, seen: Observed) {
         self.serving = seen.in_rotation && seen.process && seen.healthy;
         self.dead = !seen.process;
+        self.fresh &= !self.serving;
         self.traffic = seen.process && (seen.in_rotation || self.traffic);
         self.version = seen.version.filter(|_| seen.process);
         self.undo_ready = seen.undo_ready;
@@ -457,14 +467,14 @@ impl View {
             }
             Action::Swap { version } => {
                 self.forget_checks();
-                (self.serving, self.evaluated) = (false, false);
+                (self.serving, self.evaluated, self.fresh) = (false, false, true);
                 (self.started, self.traffic) = (Some(*version), false);
                 (self.zeroes, self.one_zero_since) = (0, None);
             }
             Action::ProbeGpu { version } => self.moving = self.moving.or(Some(*version)),
             Action::Start { version } => {
                 self.forget_checks();
-                self.evaluated = false;
+                (self.evaluated, self.fresh) = (false, true);
                 (self.started, self.traffic) = (Some(*version), false);
                 (self.zeroes, self.one_zero_since) = (0, None);
             }

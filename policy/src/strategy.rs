@@ -167,7 +167,9 @@ impl StrategySpec {
             | StrategySpec::Surge { max_unavailable, .. }
             | StrategySpec::Swap { max_unavailable, .. } => usize::from(*max_unavailable),
             StrategySpec::Recreate { at_once, .. } => at_once.map_or(usize::MAX, usize::from),
-            StrategySpec::BlueGreen { .. } | StrategySpec::Halves { .. } | StrategySpec::SideBySide { .. } => 0,
+            StrategySpec::BlueGreen { .. }
+            | StrategySpec::Halves { .. }
+            | StrategySpec::SideBySide { .. } => 0,
         }
     }
 

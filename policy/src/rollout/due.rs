@@ -75,8 +75,7 @@ impl Rollout {
             return all_there.then_some(Work::Retire);
         }
         let wanted = forward || self.plan.unavailable_max() == 0;
-        let to_move =
-            |id: &ReplicaId| self.replica(*id).state.serves() && !self.runs(*id, self.goal);
+        let to_move = |id: &ReplicaId| self.replica(*id).state.serves() && !self.runs(*id, self.goal);
         if wanted && moved().any(|id| to_move(&id)) {
             return Some(Work::Bring);
         }
@@ -141,12 +140,11 @@ impl Rollout {
     /// Whether all that are to be admitted with those at [`Step::AllChecked`] are ready for it.
     pub(super) fn all_checked(&self) -> bool {
         let behind = self.moves.values().any(|mv| {
-            mv.purpose == Purpose::Goal && mv.index_of(Step::AllChecked).is_some_and(|checked| mv.at < checked)
+            mv.purpose == Purpose::Goal
+                && mv.index_of(Step::AllChecked).is_some_and(|checked| mv.at < checked)
         });
         let past = |mv: &super::Move| mv.index_of(Step::AllChecked).is_some_and(|checked| mv.at >= checked);
-        let ready = |id: ReplicaId| {
-            self.settled_in(id) || self.moves.get(&id).is_some_and(past)
-        };
+        let ready = |id: ReplicaId| self.settled_in(id) || self.moves.get(&id).is_some_and(past);
         let switch = self.plan.strategy.layout() == Layout::Switch;
         let mut coming = self.ids().filter(|id| switch && !self.plan.ends_empty(*id, self.goal));
         !behind && coming.all(ready)

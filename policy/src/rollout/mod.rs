@@ -54,6 +54,8 @@ pub struct Rollout {
     upgrades_done: u32,
     /// A replica has passed the user's evaluation, all that the plan asks of it.
     quality_passed: bool,
+    /// An evaluation out of rotation has passed on some replica.
+    evaluated: bool,
     /// The plan's canary has served the new version long enough.
     canary_passed: bool,
     /// The last word on the canary in hand.
@@ -222,6 +224,7 @@ impl Rollout {
             approved: false,
             upgrades_done: 0,
             quality_passed: false,
+            evaluated: false,
             canary_passed: false,
             verdict: None,
             undecided: false,

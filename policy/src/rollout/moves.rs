@@ -7,8 +7,8 @@ use crate::gate::{headroom, next_window, window_holds};
 use crate::strategy::{Layout, MoveParameters};
 use crate::timers::Timer;
 use crate::{
-    Action, Approve, AtDeadline, EvaluateOn, HoldReason, MoveResult, Note, QualitySpec, ReplicaId, ReplicaState, Reply, Step, Then,
-    VersionRef,
+    Action, Approve, AtDeadline, EvaluateOn, HoldReason, MoveResult, Note, QualitySpec, ReplicaId,
+    ReplicaState, Reply, Step, Then, VersionRef,
 };
 
 impl Rollout {
@@ -28,9 +28,7 @@ impl Rollout {
         let idle = standby && !self.replica(id).traffic;
         let steps = match (purpose, work) {
             (Purpose::PutBack, _) => strategy.put_back(target),
-            (_, Work::Retire) => {
-                strategy.retire(gate && !standby, goal && serves && strategy.keeps())
-            }
+            (_, Work::Retire) => strategy.retire(gate && !standby, goal && serves && strategy.keeps()),
             (_, Work::Bring | Work::Revive) => {
                 let revives = work == Work::Revive;
                 let mut parameters = self.parameters(goal, target, canary);
@@ -93,7 +91,8 @@ impl Rollout {
         let mv = &self.moves[&id];
         let evaluates = mv.evaluates();
         let mut parameters = self.parameters(mv.purpose == Purpose::Goal, mv.target, mv.canary);
-        (parameters.gate, parameters.swap, parameters.waits) = (false, false, mv.index_of(Step::AllChecked).is_some());
+        (parameters.gate, parameters.swap, parameters.waits) =
+            (false, false, mv.index_of(Step::AllChecked).is_some());
         if let Some(spec) = self.plan.rollout.quality.as_ref().filter(|_| evaluates) {
             (parameters.evaluate_out, parameters.evaluate_live) = (spec.out_of_rotation, spec.live);
         }
@@ -151,6 +150,8 @@ impl Rollout {
             }
             Step::Start(_) => self.set_state(id, ReplicaState::Starting),
             Step::Ramp => return self.ramp_on(id),
+            // One that waits for nobody can't rely on another's evaluation that has not been made.
+            Step::Admit if self.nobody_was_evaluated() && self.judged(id) => return self.evaluate_first(id),
             Step::Soak => {
                 let soak = self.in_hand(id).soak;
                 self.timers.set(Timer::Soak(id), now + soak);
@@ -287,9 +288,24 @@ impl Rollout {
         self.act(id);
     }
 
+    /// Whether its move is one that the user's evaluation may stop.
+    fn judged(&self, id: ReplicaId) -> bool {
+        let mv = &self.moves[&id];
+        mv.purpose == Purpose::Goal && mv.target == VersionRef::To
+    }
+
+    /// This one, ready and waiting for the others, is evaluated for all.
+    pub(super) fn evaluate_first(&mut self, id: ReplicaId) {
+        let mv = self.in_hand(id);
+        let at = mv.at;
+        mv.steps.insert(at, Step::Evaluate { live: false });
+        self.enter(id, at);
+    }
+
     fn evaluated(&mut self, id: ReplicaId, passed: bool, said: String) {
         let live = self.in_hand(id).step() == Step::Evaluate { live: true };
         self.note(Note::Evaluated { replica: id, live, passed, said: said.clone() });
+        self.evaluated |= passed && !live;
         if passed {
             return self.advance(id);
         }
@@ -421,7 +437,10 @@ impl Rollout {
             self.by_start(id);
             return self.enter(id, 0);
         }
-        if was_empty && nothing_there && let Some(free) = self.in_hand(id).index_of(Step::GpuFree(target)) {
+        if was_empty
+            && nothing_there
+            && let Some(free) = self.in_hand(id).index_of(Step::GpuFree(target))
+        {
             return if self.window_shut(id) { self.gate_look(id) } else { self.enter(id, free) };
         }
         let gated = target == VersionRef::To || self.plan.rollout.rollback_gated;

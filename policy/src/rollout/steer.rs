@@ -6,8 +6,8 @@ use crate::gate::{next_window, window_holds};
 use crate::strategy::Layout;
 use crate::timers::Timer;
 use crate::{
-    Approve, EvaluateOn, Figure, GuardAction, HoldReason, MoveResult, Note, Outcome, ReplicaId, ReplicaState, Span, Step, Time,
-    Verdict, VersionRef,
+    Approve, EvaluateOn, Figure, GuardAction, HoldReason, MoveResult, Note, Outcome, ReplicaId, ReplicaState,
+    Span, Step, Time, Verdict, VersionRef,
 };
 
 impl HoldReason {
@@ -146,9 +146,7 @@ impl Rollout {
 
     /// A serving replica does not wait at the gate for one that is down and could be moved first.
     fn a_down_one_waits(&self, at_gate: ReplicaId) -> bool {
-        let down = |id: ReplicaId| {
-            !self.replica(id).state.serves() && self.due(id) == Some(Work::Bring)
-        };
+        let down = |id: ReplicaId| !self.replica(id).state.serves() && self.due(id) == Some(Work::Bring);
         self.replica(at_gate).state.serves() && self.ids().any(down)
     }
 
@@ -162,9 +160,7 @@ impl Rollout {
         };
         let due = self.ids().filter_map(|id| self.due(id).map(|work| (id, work)));
         let may = due.filter(|(id, work)| self.may_begin(*id, *work));
-        may.min_by_key(|(id, work)| {
-            (*work == Work::Bring, self.replica(*id).state.serves(), rank(*id), *id)
-        })
+        may.min_by_key(|(id, work)| (*work == Work::Bring, self.replica(*id).state.serves(), rank(*id), *id))
     }
 
     /// Whether the strategy lets this move begin beside those in hand.
@@ -188,7 +184,8 @@ impl Rollout {
                     && !(self.plan.strategy.together() && left)
             }
             Layout::Halves => {
-                let on_the_way = |mv: &Move| !mv.watched() && !matches!(mv.step(), Step::Gate | Step::AllReady);
+                let on_the_way =
+                    |mv: &Move| !mv.watched() && !matches!(mv.step(), Step::Gate | Step::AllReady);
                 !serves || !self.moves.values().any(on_the_way)
             }
             // With nothing in hand the gate says what is missing.
@@ -261,7 +258,13 @@ impl Rollout {
             let over = self.plan.strategy.layout() == Layout::Switch
                 && now >= self.window_waived_until
                 && !window_holds(&self.plan.windows, now, Span::ZERO);
-            if over { self.hold_for_the_window() } else { self.advance(id) }
+            if over {
+                self.hold_for_the_window();
+            } else if self.nobody_was_evaluated() {
+                self.evaluate_first(id);
+            } else {
+                self.advance(id);
+            }
         } else if self.window_shut(id) {
             self.hold_for_the_window();
         } else if self.replica(id).state.serves() && self.serving_besides(id) < self.others_needed() {
@@ -271,6 +274,14 @@ impl Rollout {
             self.advance(id);
         }
         true
+    }
+
+    /// Whether the one that was to be evaluated for all has not passed: it failed, or went down before.
+    pub(super) fn nobody_was_evaluated(&self) -> bool {
+        let first = |spec: &crate::QualitySpec| spec.out_of_rotation && spec.replicas == EvaluateOn::First;
+        !self.evaluated
+            && self.goal == VersionRef::To
+            && self.plan.rollout.quality.as_ref().is_some_and(first)
     }
 
     /// With nothing in hand: over, or holding at what serves. Whether that is news.

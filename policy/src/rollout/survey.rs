@@ -164,10 +164,8 @@ impl Rollout {
     }
 
     pub(super) fn came_up(&mut self, id: ReplicaId) {
-        let down = matches!(
-            self.replica(id).state,
-            ReplicaState::Down | ReplicaState::Parked | ReplicaState::Empty
-        );
+        let down =
+            matches!(self.replica(id).state, ReplicaState::Down | ReplicaState::Parked | ReplicaState::Empty);
         let unconfirmed = self.moves.get(&id).is_some_and(|mv| mv.drain.confirmed_at.is_none());
         match self.moves.get(&id).map(super::Move::step) {
             None if down => self.survey(id),
@@ -177,6 +175,9 @@ impl Rollout {
             Some(Step::Gate | Step::AllReady | Step::TakeOut) => {
                 let replica = self.replica_mut(id);
                 (replica.dead, replica.traffic) = (false, true);
+                if replica.state == ReplicaState::Empty {
+                    self.set_state(id, ReplicaState::Down);
+                }
             }
             // Nobody took it out: it was empty when its move began.
             Some(_) if unconfirmed => {

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use slackwater_policy::{
     Approve, AtDeadline, CapacityRow, EvaluateOn, Event, Figure, Guard, GuardAction, OnFailure, Operator,
-    Outcome, Plan, QualitySpec, RampSpec, ReplicaId, ReplicaSpec, Reply, Rollout, Span, StrategySpec, Target, Then, Verdict, VersionRef, Window,
+    Outcome, Plan, QualitySpec, RampSpec, ReplicaId, ReplicaSpec, Reply, Rollout, Span, StrategySpec, Target,
+    Then, Verdict, VersionRef, Window,
 };
 
 use crate::happy::plan;

@@ -2,7 +2,7 @@
 //! and what becomes of them when things go wrong.
 
 use slackwater_policy::{
-    Approve, CapacityRow, Event, EvaluateOn, HoldReason, Note, OnFailure, Operator, Outcome, Phase, Plan,
+    Approve, CapacityRow, EvaluateOn, Event, HoldReason, Note, OnFailure, Operator, Outcome, Phase, Plan,
     QualitySpec, RampSpec, ReplicaId, ReplicaSpec, ReplicaState, Rollout, Span, StrategySpec, VersionRef,
     Window, fold,
 };
@@ -12,7 +12,12 @@ use crate::strategies::{Case, only, survives_everywhere};
 use crate::world::{Fate, Run, at, secs};
 
 fn place(name: &str, beside: Option<&str>) -> ReplicaSpec {
-    ReplicaSpec { name: name.to_owned(), gpus: Vec::new(), spare: beside.is_none(), beside: beside.map(str::to_owned) }
+    ReplicaSpec {
+        name: name.to_owned(),
+        gpus: Vec::new(),
+        spare: beside.is_none(),
+        beside: beside.map(str::to_owned),
+    }
 }
 
 fn with_spares(replicas: usize, spares: usize, strategy: StrategySpec) -> Plan {
@@ -33,8 +38,7 @@ pub(crate) fn blue_green(replicas: usize, keep_old: u64) -> Plan {
 pub(crate) fn side_by_side(replicas: usize, pairs_at_once: u16, keep_old: u64) -> Plan {
     let mut plan = plan(replicas);
     plan.replicas.extend((0..replicas).map(|index| place(&format!("t{index}"), Some(&format!("r{index}")))));
-    plan.strategy =
-        StrategySpec::SideBySide { pairs_at_once, keep_old: secs(keep_old), order: Vec::new() };
+    plan.strategy = StrategySpec::SideBySide { pairs_at_once, keep_old: secs(keep_old), order: Vec::new() };
     plan
 }
 
@@ -317,8 +321,7 @@ fn halves_switch_at_once_and_never_serve_below_the_other_half() {
 #[test]
 fn halves_ask_whether_the_other_half_carries_the_load() {
     let mut plan = halves(4);
-    plan.gate.capacity =
-        vec![CapacityRow { serving: 2, rate: 20.0 }, CapacityRow { serving: 3, rate: 30.0 }];
+    plan.gate.capacity = vec![CapacityRow { serving: 2, rate: 20.0 }, CapacityRow { serving: 3, rate: 30.0 }];
     let mut run = slow(plan);
     run.world.load = 25.0;
     run.run();
@@ -404,12 +407,15 @@ fn a_ramp_gives_all_of_the_weight_by_and_by() {
     run.run();
     assert!(completed(&run));
     let tenth = Span::from_millis(100);
-    let want: Vec<_> = (0_u8..5)
-        .map(|step| ((secs(15) + tenth).times(u64::from(step)), Some(20 + 20 * step)))
-        .collect();
+    let want: Vec<_> =
+        (0_u8..5).map(|step| ((secs(15) + tenth).times(u64::from(step)), Some(20 + 20 * step))).collect();
     assert_eq!(weights(&run, 0), want);
     let mv = &fold(run.rollout.plan(), &run.records).moves[0];
-    assert_eq!(mv.ended_at.unwrap().since(mv.admitted_at.unwrap()), secs(120) + tenth.times(4), "then the soak");
+    assert_eq!(
+        mv.ended_at.unwrap().since(mv.admitted_at.unwrap()),
+        secs(120) + tenth.times(4),
+        "then the soak"
+    );
 }
 
 #[test]
@@ -460,8 +466,7 @@ fn the_evaluation_is_asked_of_the_first_or_of_each() {
             run.run();
             assert!(completed(&run));
             assert_eq!(evaluations(&run), want);
-            let order: Vec<_> =
-                asked(&run).into_iter().filter(|asked| asked.starts_with("0 ")).collect();
+            let order: Vec<_> = asked(&run).into_iter().filter(|asked| asked.starts_with("0 ")).collect();
             let at = |name: &str| order.iter().position(|asked| asked == &format!("0 {name}")).unwrap();
             let evaluated = if live { at("evaluate live") } else { at("evaluate") };
             assert!(evaluated > at("warm up") && (evaluated > at("admit")) == live);
@@ -471,14 +476,7 @@ fn the_evaluation_is_asked_of_the_first_or_of_each() {
 
 #[test]
 fn a_version_found_wanting_is_taken_back() {
-    let plans = [
-        plan(3),
-        surge(3, 1, 0),
-        blue_green(3, 600),
-        side_by_side(3, 1, 600),
-        halves(3),
-        swap(3),
-    ];
+    let plans = [plan(3), surge(3, 1, 0), blue_green(3, 600), side_by_side(3, 1, 600), halves(3), swap(3)];
     for plan in plans {
         for live in [false, true] {
             for on_failure in [OnFailure::RollBackReplica, OnFailure::RollBackAll, OnFailure::Park] {
@@ -492,7 +490,11 @@ fn a_version_found_wanting_is_taken_back() {
                 let what = format!("{live} {on_failure:?} {:#?}", run.rollout.status());
                 let parks = on_failure == OnFailure::Park && !live;
                 assert!(parks || run.serving() >= 3, "{what}");
-                let wanting = run.world.real.iter().filter(|real| real.in_rotation && real.process == Some(VersionRef::To));
+                let wanting = run
+                    .world
+                    .real
+                    .iter()
+                    .filter(|real| real.in_rotation && real.process == Some(VersionRef::To));
                 if on_failure == OnFailure::RollBackAll || run.rollout.outcome().is_some() {
                     assert!(back(&run), "{what}");
                 } else {
@@ -502,7 +504,11 @@ fn a_version_found_wanting_is_taken_back() {
                 }
                 run.order(Operator::Rollback).run();
                 assert!(back(&run), "{:#?}", run.rollout.status());
-                let toward = run.world.issued.iter().filter(|(_, command)| command.action.name().starts_with("evaluate"));
+                let toward = run
+                    .world
+                    .issued
+                    .iter()
+                    .filter(|(_, command)| command.action.name().starts_with("evaluate"));
                 assert!(toward.count() <= 6);
             }
         }
@@ -549,7 +555,9 @@ fn a_window_that_closes_mid_way_holds_at_n_and_goes_on_in_the_next() {
         run.run_until(|run| run.world.now >= at(1_500));
         let n = run.rollout.plan().count();
         if run.rollout.outcome().is_none() {
-            let Phase::Holding { reason, settled, until, .. } = run.rollout.phase() else { panic!("{:#?}", run.rollout.status()) };
+            let Phase::Holding { reason, settled, until, .. } = run.rollout.phase() else {
+                panic!("{:#?}", run.rollout.status())
+            };
             assert_eq!((reason, settled, until), (HoldReason::Window, true, Some(at(2_000))));
             assert!(run.serving() >= n);
         }
@@ -644,7 +652,10 @@ fn what_is_refused() {
     let mut few = blue_green(3, 0);
     few.replicas.truncate(5);
     refused(few, "as many with spare = true as without");
-    refused(only(blue_green(2, 0), &["r1"]), "only is r1; expected nothing, as blue-green switches all at once");
+    refused(
+        only(blue_green(2, 0), &["r1"]),
+        "only is r1; expected nothing, as blue-green switches all at once",
+    );
     let mut missing = side_by_side(3, 1, 0);
     missing.replicas.truncate(5);
     refused(missing, "with `side_by_side` one beside each replica");
@@ -703,7 +714,10 @@ fn the_keys() {
         (text.to_owned(), "kind = \"side_by_side\", keep_old = \"15m\""),
         (spares.clone(), "kind = \"surge\""),
         (spares, "kind = \"blue_green\""),
-        (text.replace(", beside = \"r0\"", "").replace(", beside = \"r1\"", ""), "kind = \"halves\", first = [\"r1\", \"t1\"]"),
+        (
+            text.replace(", beside = \"r0\"", "").replace(", beside = \"r1\"", ""),
+            "kind = \"halves\", first = [\"r1\", \"t1\"]",
+        ),
         (text.replace(", beside = \"r0\"", "").replace(", beside = \"r1\"", ""), "kind = \"swap\""),
     ];
     for (text, strategy) in strategies {

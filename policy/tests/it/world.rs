@@ -268,7 +268,8 @@ impl World {
             }
             Action::Evaluate { live } => {
                 let wanting = real.evaluation_fails;
-                let passed = wanting.is_none_or(|(version, when)| real.process != Some(version) || when != *live);
+                let passed =
+                    wanting.is_none_or(|(version, when)| real.process != Some(version) || when != *live);
                 (Reply::Evaluated { passed, said: "exit code".to_owned() }, secs(3))
             }
             Action::MeasureLoad => (Reply::Load { rate: load }, secs(1)),
