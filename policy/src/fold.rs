@@ -192,7 +192,7 @@ impl Fold {
                 match command.action {
                     Action::TakeOut { .. } => mv.taken_out_at = mv.taken_out_at.or(Some(now)),
                     Action::Start { .. } | Action::Swap { .. } => {
-                        mv.start_issued_at = mv.start_issued_at.or(Some(now))
+                        mv.start_issued_at = mv.start_issued_at.or(Some(now));
                     }
                     _ => {}
                 }

@@ -201,7 +201,7 @@ pub enum Approve {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
-    /// The replica goes back to the old version; then hold.
+    /// The replica goes back to the old version, or its place is emptied where it was spare; then hold.
     #[default]
     RollBackReplica,
     /// The whole fleet goes back to the old version.

@@ -8,11 +8,12 @@
 //!   poll   ─ safety check on issuing ─────────────────────── outgoing
 //! ```
 //!
-//! `mod.rs` is the outer shape, `due.rs` says which move a place needs, `moves.rs` interprets a move's steps, `failure.rs` says what becomes of a move that failed, `steer.rs` decides
-//! for the rollout as a whole, `survey.rs` looks at replicas at the start and after a recovery, `report.rs` tells.
+//! `mod.rs` is the outer shape, `due.rs` says which move a place needs, `moves.rs` interprets a move's steps, `gate.rs`
+//! the first of them, `failure.rs` says what becomes of a move that failed, `steer.rs` decides for the rollout as a whole, `survey.rs` looks at replicas at the start and after a recovery, `report.rs` tells.
 
 mod due;
 mod failure;
+mod gate;
 mod moves;
 mod report;
 mod steer;
@@ -530,7 +531,7 @@ impl Rollout {
     }
 
     fn canary_soaks(&self) -> bool {
-        self.moves.values().any(|mv| mv.canary && mv.watched())
+        self.moves.values().any(|mv| mv.canary && (mv.watched() || mv.step() == Step::Ramp))
     }
 
     fn approvals_wanted(&self) -> Approve {

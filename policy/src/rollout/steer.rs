@@ -93,11 +93,13 @@ impl Rollout {
         let aborts = self.run == Run::Abort;
         let turned = mv.target != self.goal;
         match mv.step() {
-            Step::Gate if mv.leaves && !self.may_leave(id) => Steer::CallOff,
+            Step::Gate if mv.leaves && !self.taken_over(id) => Steer::CallOff,
             Step::Gate | Step::AllReady if holds || aborts || turned => Steer::CallOff,
             Step::Gate | Step::AllReady if !mv.leaves && self.a_down_one_waits(id) => Steer::CallOff,
             Step::Gate | Step::AllReady => Steer::GoOn,
-            Step::Ramp if (aborts || turned) && mv.tries == 0 => Steer::WholeWeight,
+            // It stays as it is after an abort; going back it gets no more of the load.
+            Step::Ramp if turned => Steer::LeaveServing,
+            Step::Ramp if aborts && mv.tries == 0 => Steer::WholeWeight,
             Step::Ramp => Steer::GoOn,
             _ if mv.watched() && (aborts || turned) => Steer::LeaveServing,
             _ if mv.watched() => Steer::GoOn,
@@ -132,11 +134,6 @@ impl Rollout {
                 }
             }
         }
-    }
-
-    /// Whether those it leaves for are still there.
-    fn may_leave(&self, id: ReplicaId) -> bool {
-        self.taken_over(id)
     }
 
     /// Whether one that is ready stays out of rotation when the rollout holds: those it is to replace serve.

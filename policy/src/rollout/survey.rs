@@ -212,7 +212,7 @@ impl Rollout {
             (Step::TakeOut | Step::Stop | Step::AllStopped | Step::GpuFree(_), _) => {}
             // A canary that dies while it is watched has told what it was to tell.
             _ => {
-                let told = mv.canary && mv.watched();
+                let told = mv.canary && (mv.watched() || mv.step() == Step::Ramp);
                 self.bring_up_failed(id, format!("went down: {reason}"), told);
             }
         }

@@ -93,7 +93,7 @@ impl World {
             evaluation_fails: None,
             weight: 100,
         };
-        let nothing = Real { in_rotation: false, process: None, ..real.clone() };
+        let nothing = Real { in_rotation: false, process: None, ..real };
         let places = plan.replicas.iter().map(|spec| if spec.is_spare() { &nothing } else { &real });
         World {
             now: T0,
