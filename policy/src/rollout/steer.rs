@@ -163,7 +163,9 @@ impl Rollout {
     /// Whether the strategy lets this move begin beside those in hand.
     fn may_begin(&self, id: ReplicaId, work: Work) -> bool {
         if work != Work::Bring {
-            return true;
+            // One that can't be spared yet does not stand at its gate while another is down and could come first.
+            let spared = self.serving() > self.others_needed();
+            return work == Work::Revive || spared || !self.a_down_one_waits(id);
         }
         let quality = self.plan.rollout.quality.as_ref();
         let evaluated_first = quality.is_some_and(|spec| spec.replicas == EvaluateOn::First);
