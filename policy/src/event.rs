@@ -97,7 +97,7 @@ pub enum Operator {
     Resume,
     /// The approval the plan asks for.
     Approve,
-    /// Restore the replica in hand to the old version, leave the others as they are, end.
+    /// Restore the replica in hand to the old version, or empty the spare place in hand, leave the others as they are, end.
     Abort,
     /// Take every replica back to the old version, then end.
     Rollback,

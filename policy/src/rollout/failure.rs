@@ -25,9 +25,14 @@ impl Rollout {
             | Step::GpuFree(_)
             | Step::AllChecked
             | Step::Admit
-            | Step::Ramp
             | Step::Soak => {
                 self.park(id, reason);
+            }
+            // It serves, and is watched as it is; nobody else is moved before a person has seen it.
+            Step::Ramp => {
+                let reason = format!("it serves, but not with all of its weight: {reason}");
+                self.hold(HoldReason::MoveFailed { replica: id, reason }, None);
+                self.advance(id);
             }
             // It serves; whether it should is for a comparison that comes late, or a person.
             Step::Compare => {

@@ -115,7 +115,8 @@ impl Rollout {
                 }
             }
             _ => {
-                let reason = if aborts {
+                // A spare on its way out is best seen off.
+                let reason = if aborts && !(mv.leaves && self.plan.is_spare(id)) {
                     "aborted"
                 } else if turned {
                     "rolled back"

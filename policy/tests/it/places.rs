@@ -196,6 +196,17 @@ fn a_spare_somebody_uses_is_named_when_it_is_not_empty_at_the_end() {
 }
 
 #[test]
+fn an_abort_sees_a_spare_off_that_is_leaving() {
+    let mut run = slow(surge(2, 1, 0));
+    run.run_until(|run| run.world.serves(1) && run.world.real[1].starts == 1);
+    run.run_until(|run| !run.world.real[2].in_rotation);
+    run.order(Operator::Abort).run();
+    assert_eq!((run.rollout.outcome(), run.serving()), (Some(Outcome::Aborted), 2));
+    assert!(run.world.real[2].process.is_none());
+    assert_eq!(run.rollout.report().empty, [ReplicaId(2)]);
+}
+
+#[test]
 fn side_by_side_pair_by_pair() {
     let mut run = quick(side_by_side(2, 1, 0));
     run.run();
