@@ -70,6 +70,17 @@ pub enum Action {
         /// Weight in percent of the usual one, where the balancer can; `None` leaves it as it was.
         weight: Option<u8>,
     },
+    /// Ensure the running process serves this version, by putting it to sleep, loading the version's weights and waking it; the process stays.
+    /// One that serves it already is success. → `Swapped`
+    Swap {
+        /// The version to serve.
+        version: VersionRef,
+    },
+    /// Run the user's evaluation (`rollout.quality`) against this replica and wait for its verdict. → `Evaluated`
+    Evaluate {
+        /// It serves; else it is out of rotation.
+        live: bool,
+    },
     /// The demand on the whole service now, requests a second. → `Load`
     MeasureLoad,
 }
@@ -82,6 +93,7 @@ impl Action {
             | Action::CutInFlight
             | Action::Stop { .. }
             | Action::Start { .. }
+            | Action::Swap { .. }
             | Action::Admit { .. } => true,
             Action::Observe
             | Action::ProbeInFlight
@@ -90,6 +102,7 @@ impl Action {
             | Action::ProbeFingerprint { .. }
             | Action::SmokePrompt
             | Action::WarmUp { .. }
+            | Action::Evaluate { .. }
             | Action::MeasureLoad => false,
         }
     }
@@ -109,6 +122,9 @@ impl Action {
             Action::SmokePrompt => "smoke prompt",
             Action::WarmUp { .. } => "warm up",
             Action::Admit { .. } => "admit",
+            Action::Swap { .. } => "swap",
+            Action::Evaluate { live: false } => "evaluate",
+            Action::Evaluate { live: true } => "evaluate live",
             Action::MeasureLoad => "measure load",
         }
     }

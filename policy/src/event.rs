@@ -103,7 +103,7 @@ pub enum Operator {
     Resume,
     /// The approval the plan asks for.
     Approve,
-    /// Restore the replica in hand to the old version, leave the others as they are, end.
+    /// Restore the replica in hand to the old version, or empty the spare place in hand, leave the others as they are, end.
     Abort,
     /// Take every replica back to the old version, then end.
     Rollback,
@@ -151,6 +151,15 @@ pub enum Reply {
     WarmedUp,
     /// To `Admit`: the balancer confirms.
     Admitted,
+    /// To `Swap`.
+    Swapped,
+    /// To `Evaluate`. That it could not be run is a `Failed`.
+    Evaluated {
+        /// Whether the version is good enough.
+        passed: bool,
+        /// What the evaluation said, in words.
+        said: String,
+    },
     /// To `MeasureLoad`.
     Load {
         /// Requests a second.
@@ -198,6 +207,8 @@ impl Reply {
                 | (Reply::SmokeAnswered, Action::SmokePrompt)
                 | (Reply::WarmedUp, Action::WarmUp { .. })
                 | (Reply::Admitted, Action::Admit { .. })
+                | (Reply::Swapped, Action::Swap { .. })
+                | (Reply::Evaluated { .. }, Action::Evaluate { .. })
                 | (Reply::Load { .. }, Action::MeasureLoad)
         )
     }

@@ -20,7 +20,7 @@ pub struct RolloutReport {
     pub last_at: Option<Time>,
     /// Every move, in the order begun. A replica has several when one was called off, put back or undone.
     pub moves: Vec<MoveReport>,
-    /// How long fewer than all replicas served, from the start to the end or the last record.
+    /// How long fewer than N served (spares that serve count, N counts none), from the start to the end or the last record.
     pub time_below_n: Span,
     /// The fewest that served at once.
     pub serving_min: usize,
@@ -61,6 +61,9 @@ pub struct MoveReport {
     pub replica: ReplicaId,
     /// Toward which version.
     pub target: VersionRef,
+    /// It leaves for others that serve that version: its place is to be empty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaves: bool,
     /// The gate was asked, or a restore begun.
     pub started_at: Time,
     /// The balancer was told to take it out.
@@ -75,7 +78,7 @@ pub struct MoveReport {
     pub stopped_at: Option<Time>,
     /// The GPU memory was free.
     pub gpu_free_at: Option<Time>,
-    /// The start was issued.
+    /// The start or the swap was issued.
     pub start_issued_at: Option<Time>,
     /// It answered its health check.
     pub healthy_at: Option<Time>,
@@ -94,10 +97,11 @@ pub struct MoveReport {
 }
 
 impl MoveReport {
-    fn new(replica: ReplicaId, target: VersionRef, started_at: Time) -> MoveReport {
+    fn new(replica: ReplicaId, target: VersionRef, leaves: bool, started_at: Time) -> MoveReport {
         MoveReport {
             replica,
             target,
+            leaves,
             started_at,
             taken_out_at: None,
             confirmed_out_at: None,
@@ -142,13 +146,14 @@ pub fn fold(plan: &Plan, records: &[Record]) -> RolloutReport {
             last_at: None,
             moves: Vec::new(),
             time_below_n: Span::ZERO,
-            serving_min: plan.replicas.len(),
+            serving_min: plan.count(),
             holds: Vec::new(),
             cut: 0,
             notes: Vec::new(),
         },
         // Before the survey every replica counts as serving: what is not known to be down is not held against the rollout.
-        serving: vec![true; plan.replicas.len()],
+        serving: plan.replicas.iter().map(|replica| !replica.is_spare()).collect(),
+        count: plan.count(),
         below_since: None,
         now: Time::ZERO,
     };
@@ -164,6 +169,8 @@ pub fn fold(plan: &Plan, records: &[Record]) -> RolloutReport {
 struct Fold {
     report: RolloutReport,
     serving: Vec<bool>,
+    /// N, which counts no spare.
+    count: usize,
     below_since: Option<Time>,
     /// As the policy sees it: never back.
     now: Time,
@@ -184,7 +191,9 @@ impl Fold {
                 let Some(mv) = command.replica.and_then(|replica| self.open_move(replica)) else { return };
                 match command.action {
                     Action::TakeOut { .. } => mv.taken_out_at = mv.taken_out_at.or(Some(now)),
-                    Action::Start { .. } => mv.start_issued_at = mv.start_issued_at.or(Some(now)),
+                    Action::Start { .. } | Action::Swap { .. } => {
+                        mv.start_issued_at = mv.start_issued_at.or(Some(now));
+                    }
                     _ => {}
                 }
             }
@@ -200,8 +209,8 @@ impl Fold {
     fn note(&mut self, note: &Note) {
         let now = self.now;
         match note {
-            Note::MoveBegan { replica, target } => {
-                self.report.moves.push(MoveReport::new(*replica, *target, now));
+            Note::MoveBegan { replica, target, leaves } => {
+                self.report.moves.push(MoveReport::new(*replica, *target, *leaves, now));
             }
             Note::MoveEnded { replica, result } => {
                 if let Some(mv) = self.open_move(*replica) {
@@ -252,6 +261,8 @@ impl Fold {
             | Note::Believed { .. }
             | Note::DrainExtended { .. }
             | Note::WentDown { .. }
+            | Note::RampSkipped { .. }
+            | Note::Evaluated { .. }
             | Note::GoalChanged { .. }
             | Note::OrderIgnored { .. } => self.report.notes.push(TimedNote { at: now, note: note.clone() }),
         }
@@ -280,7 +291,7 @@ impl Fold {
                     mv.drain_timed_out = true;
                     &mut None
                 }
-                ReplicaState::Starting => {
+                ReplicaState::Starting | ReplicaState::Swapping => {
                     mv.attempts += 1;
                     &mut None
                 }
@@ -294,8 +305,8 @@ impl Fold {
         let serving = self.serving.iter().filter(|serving| **serving).count();
         self.report.serving_min = self.report.serving_min.min(serving);
         match self.below_since {
-            None if serving < self.serving.len() => self.below_since = Some(now),
-            Some(since) if serving == self.serving.len() => {
+            None if serving < self.count => self.below_since = Some(now),
+            Some(since) if serving >= self.count => {
                 self.report.time_below_n = self.report.time_below_n + now.since(since);
                 self.below_since = None;
             }

@@ -20,9 +20,11 @@ mod gate;
 mod guard;
 mod ids;
 mod journal;
+mod places;
 mod plan;
 mod plan_check;
 mod plan_error;
+mod quality;
 mod rollout;
 mod safety;
 mod status;
@@ -42,6 +44,7 @@ pub use plan::{
     OnFailure, Plan, ReplicaSpec, RolloutSpec, SCHEMA, Slo, StepLimits, Target, Then, VersionSpec, Window,
 };
 pub use plan_error::PlanError;
+pub use quality::{EvaluateOn, QualitySpec, RampSpec};
 pub use rollout::Rollout;
 pub use status::{
     Exception, FinalReport, HoldReason, MoveResult, Note, Outcome, Phase, ReplicaState, ReplicaStatus,

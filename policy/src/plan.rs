@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::time::{human, human_opt, human_time};
-use crate::{Figure, ReplicaId, Span, StrategySpec, Time};
+use crate::{Figure, QualitySpec, RampSpec, Span, StrategySpec, Time};
 
 /// The schema id this crate reads and writes.
 pub const SCHEMA: &str = "slackwater.plan/1";
@@ -102,6 +102,12 @@ pub struct ReplicaSpec {
     /// The GPUs it runs on, by index on the chassis.
     #[serde(default)]
     pub gpus: Vec<u32>,
+    /// Nothing runs there at first; its GPUs are free. N counts the replicas that are not spare.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spare: bool,
+    /// The name of the replica whose GPUs it shares, as its twin. Such a place is spare, said or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
 }
 
 /// A time in which moves may be made.
@@ -142,6 +148,12 @@ pub struct RolloutSpec {
     /// The weight to admit with, in percent; absent leaves the balancer's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admit_weight: Option<u8>,
+    /// Slow start: the way from a small weight to the whole; absent admits at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<RampSpec>,
+    /// The user's own check of the new version; absent has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<QualitySpec>,
     /// Whether moves back to the old version wait for headroom too. They never wait for windows or approvals.
     pub rollback_gated: bool,
     /// The drain.
@@ -162,6 +174,8 @@ impl Default for RolloutSpec {
             stop_grace: Span::from_secs(30),
             warm_up_requests: 8,
             admit_weight: None,
+            ramp: None,
+            quality: None,
             rollback_gated: false,
             drain: DrainSpec::default(),
             steps: StepLimits::default(),
@@ -187,7 +201,7 @@ pub enum Approve {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
-    /// The replica goes back to the old version; then hold.
+    /// The replica goes back to the old version, or its place is emptied where it was spare; then hold.
     #[default]
     RollBackReplica,
     /// The whole fleet goes back to the old version.
@@ -324,6 +338,10 @@ pub struct StepLimits {
     pub warm_up: Limits,
     /// Putting it back into rotation.
     pub admit: Limits,
+    /// Swapping weights.
+    pub swap: Limits,
+    /// The user's evaluation.
+    pub evaluate: Limits,
     /// Measuring the load at the gate: only `reply_within` matters, the gate's own times bound it.
     pub load: Limits,
 }
@@ -343,6 +361,8 @@ impl Default for StepLimits {
             smoke: Limits::tries(3, 2, 60),
             warm_up: Limits::tries(2, 5, 300),
             admit: Limits::tries(5, 2, 30),
+            swap: Limits::tries(2, 5, 600),
+            evaluate: Limits::tries(2, 10, 3_600),
             load: Limits::tries(1, 1, 10),
         }
     }
@@ -460,18 +480,12 @@ impl Plan {
         self.target == Target::Same
     }
 
-    /// Whether this replica may be touched.
-    pub fn moves(&self, replica: ReplicaId) -> bool {
-        self.only.is_empty()
-            || self.replicas.get(replica.index()).is_some_and(|replica| self.only.contains(&replica.name))
-    }
-
     /// A rolling plan with every default: versions and replica names are all it takes.
     pub fn rolling<S: Into<String>>(from: &str, to: &str, replicas: impl IntoIterator<Item = S>) -> Plan {
         let replicas = replicas
             .into_iter()
             .zip(0..)
-            .map(|(name, gpu)| ReplicaSpec { name: name.into(), gpus: vec![gpu] })
+            .map(|(name, gpu)| ReplicaSpec { name: name.into(), gpus: vec![gpu], spare: false, beside: None })
             .collect();
         Plan {
             schema: SCHEMA.to_owned(),

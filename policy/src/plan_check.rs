@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
+use crate::strategy::Layout;
 use crate::{
-    Action, Approve, AtDeadline, CompareSpec, Figure, GuardAction, Limits, Plan, PlanError, SCHEMA, Span,
-    Step, StepLimits, StrategySpec, Time,
+    Action, Approve, AtDeadline, CompareSpec, EvaluateOn, Figure, GuardAction, Limits, Plan, PlanError,
+    ReplicaSpec, SCHEMA, Span, Step, StepLimits, StrategySpec, Time,
 };
 
 /// More replicas than any chassis has GPUs, and few enough for every index to be a `ReplicaId`.
@@ -36,6 +37,8 @@ impl StepLimits {
             Action::SmokePrompt => self.smoke,
             Action::WarmUp { .. } => self.warm_up,
             Action::Admit { .. } => self.admit,
+            Action::Swap { .. } => self.swap,
+            Action::Evaluate { .. } => self.evaluate,
             Action::MeasureLoad => self.load,
         }
     }
@@ -43,9 +46,13 @@ impl StepLimits {
     /// `None` for the steps that have times of their own.
     pub(crate) fn of_step(&self, step: Step) -> Option<Limits> {
         match step {
-            Step::Gate | Step::AllReady | Step::AwaitZero | Step::AllStopped | Step::Soak | Step::Compare => {
-                None
-            }
+            Step::Gate
+            | Step::AllReady
+            | Step::AwaitZero
+            | Step::AllStopped
+            | Step::AllChecked
+            | Step::Soak
+            | Step::Compare => None,
             Step::TakeOut => Some(self.take_out),
             Step::Stop => Some(self.stop),
             Step::GpuFree(_) => Some(self.gpu_free),
@@ -54,11 +61,17 @@ impl StepLimits {
             Step::Identity(_) => Some(self.identity),
             Step::Smoke => Some(self.smoke),
             Step::WarmUp => Some(self.warm_up),
+            Step::Swap(_) => Some(self.swap),
+            Step::Evaluate { .. } => Some(self.evaluate),
+            // The steps up are asked for as the admission is; each has its own tries.
             Step::Admit => Some(self.admit),
+            Step::Ramp => {
+                Some(Limits { within: None, attempts: Some(self.admit.attempts.unwrap_or(5)), ..self.admit })
+            }
         }
     }
 
-    fn named(&self) -> [(&'static str, Limits); 13] {
+    fn named(&self) -> [(&'static str, Limits); 15] {
         [
             ("observe", self.observe),
             ("take_out", self.take_out),
@@ -72,6 +85,8 @@ impl StepLimits {
             ("smoke", self.smoke),
             ("warm_up", self.warm_up),
             ("admit", self.admit),
+            ("swap", self.swap),
+            ("evaluate", self.evaluate),
             ("load", self.load),
         ]
     }
@@ -106,12 +121,18 @@ impl Plan {
     }
 
     fn check_fleet(&self) -> Result<(), PlanError> {
-        let count = self.replicas.len();
-        if count == 1 && !self.strategy.together() {
+        let (count, places) = (self.count(), self.replicas.len());
+        // Alone it can be moved where others serve meanwhile, or nobody has to.
+        let alone = matches!(self.strategy, StrategySpec::Recreate { .. })
+            || matches!(self.strategy.layout(), Layout::Surge | Layout::Switch | Layout::Pairs);
+        if count == 1 && !alone {
             return Err(PlanError::SingleReplica);
         }
-        if count == 0 || count > REPLICAS_MAX {
-            return Err(PlanError::ReplicaCount { count, most: REPLICAS_MAX });
+        if count == 0 || places > REPLICAS_MAX {
+            return Err(PlanError::ReplicaCount {
+                count: if count == 0 { 0 } else { places },
+                most: REPLICAS_MAX,
+            });
         }
         // TOML has no larger integers.
         check(
@@ -133,6 +154,10 @@ impl Plan {
                 name,
                 "a name no other replica has",
             )?;
+            if let Some(beside) = &replica.beside {
+                self.check_twin(index, replica, beside)?;
+                continue;
+            }
             for gpu in &replica.gpus {
                 check(
                     gpus.insert(gpu),
@@ -146,9 +171,12 @@ impl Plan {
         self.check_names("only", &self.only)?;
         self.check_names("strategy.order", self.strategy.order())?;
         self.check_names("strategy.canary", self.strategy.canary().map_or(&[], std::slice::from_ref))?;
+        let first: &[String] = if let StrategySpec::Halves { first } = &self.strategy { first } else { &[] };
+        self.check_names("strategy.first", first)?;
         let order = self.strategy.order().iter().map(|name| ("strategy.order", name));
         let canary = self.strategy.canary().map(|name| ("strategy.canary", name));
-        for (key, name) in order.chain(canary) {
+        let first = first.iter().map(|name| ("strategy.first", name));
+        for (key, name) in order.chain(canary).chain(first) {
             let moved = self.only.is_empty() || self.only.contains(name);
             check(moved, key, name, "names that `only` has too, as no other replica is moved")?;
         }
@@ -170,9 +198,54 @@ impl Plan {
     }
 
     fn check_strategy(&self) -> Result<(), PlanError> {
-        let count = self.replicas.len();
+        self.check_places()?;
+        let count = self.count();
+        if self.strategy.nobody_first() {
+            let key = "rollout.quality.replicas";
+            let first = self.rollout.quality.as_ref().is_some_and(|spec| spec.replicas == EvaluateOn::First);
+            let waits = !matches!(self.strategy, StrategySpec::Recreate { .. });
+            check(!first || waits, key, "first", "`each`, as with `recreate` nobody waits for the first")?;
+        }
         match &self.strategy {
-            StrategySpec::Rolling { max_unavailable, .. } | StrategySpec::Canary { max_unavailable, .. } => {
+            StrategySpec::BlueGreen { .. } => {
+                check(
+                    self.only.is_empty(),
+                    "only",
+                    self.only.join(", "),
+                    "nothing, as blue-green switches all at once: leave it out, or take `side_by_side` or `rolling`",
+                )?;
+                self.check_nobody_first()?;
+            }
+            StrategySpec::Halves { .. } => {
+                self.check_nobody_first()?;
+                let (found, most) = (self.unavailable_max(), count - 1);
+                check(
+                    (1..=most).contains(&found),
+                    "strategy.first",
+                    format!("a half of {found} of {count} replicas"),
+                    "halves that each leave somebody to serve: name fewer in strategy.first, or take `rolling`",
+                )?;
+            }
+            StrategySpec::SideBySide { pairs_at_once, .. } => {
+                check(
+                    (1..=count).contains(&usize::from(*pairs_at_once)),
+                    "strategy.pairs_at_once",
+                    pairs_at_once,
+                    "1 to the number of pairs",
+                )?;
+            }
+            StrategySpec::Surge { max_unavailable, .. } => {
+                let found = usize::from(*max_unavailable);
+                check(
+                    found < count,
+                    "strategy.max_unavailable",
+                    found,
+                    "0, or fewer than the replicas that are not spare, so that somebody serves",
+                )?;
+            }
+            StrategySpec::Rolling { max_unavailable, .. }
+            | StrategySpec::Canary { max_unavailable, .. }
+            | StrategySpec::Swap { max_unavailable, .. } => {
                 let found = usize::from(*max_unavailable);
                 if found == 0 || found >= count {
                     return Err(PlanError::MaxUnavailable { found, replicas: count });
@@ -201,6 +274,72 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    fn check_nobody_first(&self) -> Result<(), PlanError> {
+        check(
+            self.rollout.approve != Approve::First,
+            "rollout.approve",
+            "first",
+            "`each` (asks before they begin together) or `none`, as many go together and nobody is first",
+        )
+    }
+
+    /// A twin names a replica that is there itself, and brings no GPUs of its own.
+    fn check_twin(&self, index: usize, twin: &ReplicaSpec, beside: &String) -> Result<(), PlanError> {
+        let key = format!("replicas[{index}].beside");
+        let Some(other) = self.replicas.iter().find(|other| other.name == *beside) else {
+            return check(false, key, beside, "the name of a replica in the plan");
+        };
+        check(!other.is_spare(), &key, beside, "a replica that is not spare itself")?;
+        let twins = self.replicas.iter().filter(|other| other.beside.as_ref() == Some(beside)).count();
+        check(twins == 1, &key, beside, "one twin a replica")?;
+        check(
+            twin.gpus.is_empty() || twin.gpus == other.gpus,
+            format!("replicas[{index}].gpus"),
+            format!("{:?}", twin.gpus),
+            "the GPUs of the replica it is beside; leave them out",
+        )
+    }
+
+    /// Are there the places that the strategy needs, and no others?
+    fn check_places(&self) -> Result<(), PlanError> {
+        let twins = self.replicas.iter().filter(|replica| replica.beside.is_some()).count();
+        let spares = self.replicas.iter().filter(|replica| replica.is_spare()).count() - twins;
+        let layout = self.strategy.layout();
+        let found = format!("{spares} spare and {twins} beside another");
+        let expected = match layout {
+            Layout::InPlace | Layout::Halves if spares + twins > 0 => {
+                "none of these with this strategy: leave them out, or take strategy.kind `surge`, `blue_green` (spare = true) or `side_by_side` (beside = \"NAME\")"
+            }
+            Layout::Surge if spares == 0 || twins > 0 => {
+                "with `surge` at least one with spare = true and none beside another: add a place with free GPUs, or take `rolling`"
+            }
+            Layout::Switch if spares != self.count() || twins > 0 => {
+                "with `blue_green` as many with spare = true as without, and none beside another: add places, or take `halves`, `surge` or `rolling`"
+            }
+            Layout::Pairs if spares > 0 || twins != self.count() => {
+                "with `side_by_side` one beside each replica (beside = \"NAME\") and no others: add them, or take `rolling`"
+            }
+            _ => "",
+        };
+        check(expected.is_empty(), "replicas", found, expected)?;
+        let named =
+            |name: &&String| self.replicas.iter().any(|other| other.is_spare() && other.name == **name);
+        for (key, names) in [("only", &self.only[..]), ("strategy.order", self.strategy.order())] {
+            if let Some(name) = names.iter().find(named) {
+                let expected = "names of replicas that are not spare: spares follow by themselves";
+                check(false, key, name, expected)?;
+            }
+        }
+        let swap = matches!(self.strategy, StrategySpec::Swap { .. });
+        let drill = "`new`, as a drill restarts the process in its place: take `rolling`, or `recreate`";
+        check(
+            !self.is_drill() || (!swap && matches!(layout, Layout::InPlace | Layout::Halves)),
+            "target",
+            "same",
+            drill,
+        )
     }
 
     /// Names of replicas, each once.
@@ -247,6 +386,30 @@ impl Plan {
         check(rollout.revivals <= 100, "rollout.revivals", rollout.revivals, "0 to 100")?;
         let weight = rollout.admit_weight.unwrap_or(100);
         check((1..=100).contains(&weight), "rollout.admit_weight", weight, "1 to 100 percent")?;
+        if let Some(ramp) = &rollout.ramp {
+            check((1..=99).contains(&ramp.from), "rollout.ramp.from", ramp.from, "1 to 99 percent")?;
+            check(ramp.steps >= 1, "rollout.ramp.steps", ramp.steps, "1 or more")?;
+            check(
+                !ramp.after(1).is_zero(),
+                "rollout.ramp.over",
+                ramp.over,
+                "a duration above zero, or leave rollout.ramp out",
+            )?;
+            check(
+                rollout.admit_weight.is_none(),
+                "rollout.admit_weight",
+                weight,
+                "nothing, as rollout.ramp says with which weight a replica is admitted",
+            )?;
+        }
+        if let Some(quality) = &rollout.quality {
+            check(
+                quality.out_of_rotation || quality.live,
+                "rollout.quality",
+                "neither out_of_rotation nor live",
+                "one of them true, or no rollout.quality",
+            )?;
+        }
         positive("rollout.drain.timeout", drain.timeout)?;
         positive("rollout.drain.probe_every", drain.probe_every)?;
         positive("rollout.drain.believe_after", drain.believe_after)?;

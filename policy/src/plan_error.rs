@@ -14,7 +14,7 @@ pub enum PlanError {
     },
     /// Nothing to roll.
     #[error(
-        "replicas has one entry; a rolling upgrade needs another replica to serve meanwhile: add a replica, or accept downtime (strategy.kind = `recreate`)"
+        "replicas has one entry; a rolling upgrade needs another replica to serve meanwhile: add a replica, or accept downtime (strategy.kind = `recreate`), or give it a spare place (`surge`) or a twin (`side_by_side`)"
     )]
     SingleReplica,
     /// No replica or too many.

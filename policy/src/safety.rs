@@ -14,6 +14,20 @@
 //! - **Recreate** (`accept_downtime = true`, without which the plan is refused). 1: no command takes a replica out while fewer than
 //!   `N - at_once` others serve; with all at once that is none. 2: holds unless `at_once` covers the whole fleet. 5: the window is asked again
 //!   when the chunk leaves together.
+//! - **Spare places** (`spare`, `beside`). N counts the replicas that are not spare; whoever serves counts as serving. A move that begins
+//!   with a start in an empty place begins with the question for memory: 5 asks for the window there, and for no way back, as what comes up
+//!   in an empty place is undone by stopping it. 6: a place that is to be empty is right when its process is known to be gone and nothing
+//!   is routed to it.
+//! - **Surge**. 1: `N - max_unavailable`, which may be N. 5: a spare leaves at any time, window or not.
+//! - **Side by side** and **blue-green** onto spares. 1: N. None leaves for the new version before its twin (all that take over) serves it;
+//!   5 asks for a way back then, and for no window, as that belonged to the move that brought them. 3, side by side: no start before the
+//!   memory for both is there, which is what the probe of a twin's GPU asks. 4, blue-green: the first is admitted when all that take over
+//!   are healthy, identified and have answered.
+//! - **Halves**. 1: `N - half`, the larger half. The rest is rolling's.
+//! - **Swap**. 3: no swap before zero was seen, or the drain's deadline passed and the plan says cut, as with a stop. 4: all of it is
+//!   asked again after a swap, and the version must be the one swapped to.
+//! - **Evaluation out of rotation**. 4: and the new version's evaluation has passed, on this replica, or on one where the plan asks for the
+//!   first only.
 //! - **A subset** (`only`). 1 and 2 count the whole fleet. 5: nothing changes a replica the plan leaves alone. 6: those are named too when
 //!   they serve something else; the end does not wait for them.
 
@@ -21,9 +35,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::gate::{next_window, window_holds};
+use crate::strategy::Layout;
 use crate::{
-    Action, AtDeadline, Block, Command, CommandId, Event, FinalReport, Observed, Operator, Plan, ReplicaId,
-    Reply, Span, Then, Time, Verdict, VersionRef,
+    Action, AtDeadline, Block, Command, CommandId, EvaluateOn, Event, FinalReport, Observed, Operator, Plan,
+    ReplicaId, Reply, Span, Then, Time, Verdict, VersionRef,
 };
 
 /// What has been seen of every replica, and what was asked.
@@ -37,6 +52,10 @@ pub(crate) struct Safety {
     compared: bool,
     /// Blocks of evidence seen while a canary served.
     blocks_seen: u32,
+    /// Where all are admitted together: the first was.
+    switched: bool,
+    /// An evaluation out of rotation has passed on some replica.
+    evaluated: bool,
 }
 
 /// One replica as seen. Nothing is assumed in its favour.
@@ -59,6 +78,10 @@ struct View {
     healthy: bool,
     identified: bool,
     smoke: bool,
+    /// The evaluation out of rotation has passed on the process that runs.
+    evaluated: bool,
+    /// Started or swapped by our order, and not seen to serve since.
+    fresh: bool,
     undo_ready: bool,
     /// A stop of its process was confirmed: one that answers now was started since.
     restarted: bool,
@@ -83,6 +106,8 @@ impl Safety {
             canary_passed: false,
             compared: false,
             blocks_seen: 0,
+            switched: false,
+            evaluated: false,
         }
     }
 
@@ -103,7 +128,7 @@ impl Safety {
             Event::ReplicaDown { replica, .. } => {
                 let view = &mut self.replicas[replica.index()];
                 view.forget_checks();
-                (view.serving, view.dead) = (false, true);
+                (view.serving, view.dead, view.evaluated) = (false, true, false);
                 (view.canary_since, view.seen_since) = (None, None);
             }
             Event::Recovered => {
@@ -184,13 +209,22 @@ impl Safety {
                 view.identified = seen.is_some() && (right || back_up);
             }
             Reply::SmokeAnswered => view.smoke = true,
+            Reply::Swapped => view.version = None,
+            Reply::Evaluated { passed, .. } if *action == (Action::Evaluate { live: false }) => {
+                view.evaluated = *passed;
+                self.evaluated |= *passed;
+            }
             // Its move goes on while it soaks; the look at the next gate ends it.
             Reply::Admitted => {
-                view.serving = true;
+                (view.serving, view.fresh) = (true, false);
                 let upgraded = view.moving == Some(VersionRef::To) && view.version == Some(VersionRef::To);
                 view.canary_since = upgraded.then_some(now);
             }
-            Reply::Cut { .. } | Reply::WarmedUp | Reply::Load { .. } | Reply::Failed { .. } => {}
+            Reply::Cut { .. }
+            | Reply::WarmedUp
+            | Reply::Evaluated { .. }
+            | Reply::Load { .. }
+            | Reply::Failed { .. } => {}
         }
     }
 
@@ -209,7 +243,9 @@ impl Safety {
         match &command.action {
             Action::TakeOut { toward } => self.check_take_out(now, replica, *toward),
             Action::CutInFlight => self.check_cut(now, replica),
-            Action::Stop { .. } => self.check_stop(now, replica),
+            Action::Stop { .. } => self.check_idle(now, replica, "stopped"),
+            Action::Swap { .. } => self.check_idle(now, replica, "swapped"),
+            Action::ProbeGpu { version: VersionRef::To } => self.check_begin(now, replica),
             Action::Start { version } => self.check_start(replica, *version),
             Action::Admit { .. } => self.check_admit(replica),
             _ => {}
@@ -228,15 +264,17 @@ impl Safety {
                 others > 0 || last_may,
                 "safety condition 2: {replica} is the last one that serves; seen: {view:?}"
             );
-            let needed = self.replicas.len().saturating_sub(self.plan.strategy.max_unavailable());
+            let needed = self.plan.count().saturating_sub(self.plan.unavailable_max());
             assert!(
                 others >= needed,
                 "safety condition 1: {replica} would be taken out while {others} others serve, {needed} must; seen: {view:?}"
             );
         }
-        if toward == VersionRef::To && view.moving.is_none() {
+        if toward == VersionRef::To && self.plan.ends_empty(replica, toward) {
+            self.check_leaves(replica);
+        } else if toward == VersionRef::To && view.moving.is_none() {
             assert!(
-                view.undo_ready,
+                view.undo_ready || self.plan.is_spare(replica),
                 "safety condition 5: a move of {replica} begins that could not be undone; seen: {view:?}"
             );
             let plan = &self.plan;
@@ -252,12 +290,41 @@ impl Safety {
                 !(waits && self.replicas.iter().any(|view| view.serving && view.canary_since.is_some())),
                 "safety condition 5: a move of {replica} begins before the canary is compared; seen: {view:?}"
             );
-            assert!(
-                now < self.window_waived_until
-                    || window_holds(&plan.windows, now, plan.rollout.move_expected),
-                "safety condition 5: a move of {replica} begins at {now}, in no window that holds it; seen: {view:?}"
-            );
+            self.check_begin(now, replica);
         }
+    }
+
+    /// A move toward the new version that has not begun yet begins in a window.
+    fn check_begin(&self, now: Time, replica: ReplicaId) {
+        let (view, plan) = (&self.replicas[replica.index()], &self.plan);
+        assert!(
+            view.moving.is_some()
+                || now < self.window_waived_until
+                || window_holds(&plan.windows, now, plan.rollout.move_expected),
+            "safety condition 5: a move of {replica} begins at {now}, in no window that holds it; seen: {view:?}"
+        );
+    }
+
+    /// One that leaves for others that are to serve the new version.
+    fn check_leaves(&self, replica: ReplicaId) {
+        let view = &self.replicas[replica.index()];
+        if !view.serving || self.plan.is_spare(replica) {
+            return;
+        }
+        assert!(
+            view.undo_ready,
+            "safety condition 5: a move of {replica} begins that could not be undone; seen: {view:?}"
+        );
+        let serves = |view: &View| view.serving && view.version == Some(VersionRef::To);
+        let missing = self
+            .plan
+            .successors(replica, VersionRef::To)
+            .into_iter()
+            .find(|id| !serves(&self.replicas[id.index()]));
+        assert!(
+            missing.is_none(),
+            "safety condition 1: {replica} would be taken out before {missing:?} serves in its place; seen: {view:?}"
+        );
     }
 
     fn check_cut(&self, now: Time, replica: ReplicaId) {
@@ -268,7 +335,7 @@ impl Safety {
         );
     }
 
-    fn check_stop(&self, now: Time, replica: ReplicaId) {
+    fn check_idle(&self, now: Time, replica: ReplicaId, what: &str) {
         let view = &self.replicas[replica.index()];
         let drain = &self.plan.rollout.drain;
         let believed = view.one_zero_since.is_some() && view.one_zero_for >= drain.believe_after;
@@ -277,7 +344,7 @@ impl Safety {
             || (view.out_at.is_some() && (view.zeroes >= drain.zeroes || believed));
         assert!(
             idle || self.may_cut(now, view),
-            "safety condition 3: {replica} would be stopped with requests in flight before the drain's time is over; seen: {view:?}"
+            "safety condition 3: {replica} would be {what} with requests in flight before the drain's time is over; seen: {view:?}"
         );
     }
 
@@ -299,12 +366,38 @@ impl Safety {
         );
     }
 
-    fn check_admit(&self, replica: ReplicaId) {
+    fn check_admit(&mut self, replica: ReplicaId) {
         let view = &self.replicas[replica.index()];
+        // To raise the weight of one that serves what it should is no admission.
+        if view.serving && view.version.is_some() && view.version == view.moving {
+            return;
+        }
+        // Neither is to let one back in that served already.
+        let forward =
+            view.fresh && view.moving == Some(VersionRef::To) && view.version == Some(VersionRef::To);
+        if forward && !self.switched && self.plan.strategy.layout() == Layout::Switch {
+            let ready = |view: &View| view.serving || (view.healthy && view.identified && view.smoke);
+            let mut coming = self.plan.successors(replica, VersionRef::To).into_iter();
+            let missing = coming.find(|id| !ready(&self.replicas[id.index()]));
+            assert!(
+                missing.is_none(),
+                "safety condition 4: {replica} would be admitted before {missing:?} is ready to be with it; seen: {view:?}"
+            );
+        }
+        if let Some(quality) =
+            self.plan.rollout.quality.as_ref().filter(|spec| spec.out_of_rotation && forward)
+        {
+            let first = quality.replicas == EvaluateOn::First && self.evaluated;
+            assert!(
+                view.evaluated || first,
+                "safety condition 4: {replica} would be admitted before its evaluation has passed; seen: {view:?}"
+            );
+        }
         assert!(
             view.healthy && view.identified && view.smoke,
             "safety condition 4: {replica} would be admitted before it is healthy, identified and has answered the smoke prompt; seen: {view:?}"
         );
+        self.switched |= forward;
     }
 
     /// Condition 6: every replica serves the report's version, or is named with what mends it.
@@ -323,8 +416,12 @@ impl Safety {
             let right =
                 if any_process { view.version.is_some() } else { view.version == Some(report.version) };
             let serves = view.serving && right && report.serving.contains(&replica);
+            let empty = self.plan.ends_empty(replica, report.version)
+                && !view.serving
+                && view.dead
+                && report.empty.contains(&replica);
             assert!(
-                named || serves,
+                named || serves || empty,
                 "safety condition 6: {replica} neither serves {} nor is named in the report; seen: {view:?}",
                 report.version
             );
@@ -354,6 +451,7 @@ impl View {
     fn observed(&mut self, seen: Observed) {
         self.serving = seen.in_rotation && seen.process && seen.healthy;
         self.dead = !seen.process;
+        self.fresh &= !self.serving;
         self.traffic = seen.process && (seen.in_rotation || self.traffic);
         self.version = seen.version.filter(|_| seen.process);
         self.undo_ready = seen.undo_ready;
@@ -385,8 +483,16 @@ impl View {
                 self.forget_checks();
                 (self.serving, self.gpu_free_for, self.started) = (false, None, None);
             }
+            Action::Swap { version } => {
+                self.forget_checks();
+                (self.serving, self.evaluated, self.fresh) = (false, false, true);
+                (self.started, self.traffic) = (Some(*version), false);
+                (self.zeroes, self.one_zero_since) = (0, None);
+            }
+            Action::ProbeGpu { version } => self.moving = self.moving.or(Some(*version)),
             Action::Start { version } => {
                 self.forget_checks();
+                (self.evaluated, self.fresh) = (false, true);
                 (self.started, self.traffic) = (Some(*version), false);
                 (self.zeroes, self.one_zero_since) = (0, None);
             }
@@ -398,10 +504,10 @@ impl View {
             Action::Observe
             | Action::ProbeInFlight
             | Action::CutInFlight
-            | Action::ProbeGpu { .. }
             | Action::ProbeHealth
             | Action::SmokePrompt
             | Action::WarmUp { .. }
+            | Action::Evaluate { .. }
             | Action::MeasureLoad => {}
         }
     }

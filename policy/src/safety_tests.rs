@@ -22,7 +22,41 @@ impl Fed {
         for id in 0..3 {
             fed.look(ReplicaId(id), true);
         }
+        for id in (3..).take(fed.safety.replicas.len() - 3) {
+            fed.look_at_nothing(ReplicaId(id));
+        }
         fed
+    }
+
+    fn look_at_nothing(&mut self, replica: ReplicaId) {
+        let (version, undo_ready) = (None, false);
+        let seen = Observed { in_rotation: false, process: false, healthy: false, version, undo_ready };
+        self.told(replica, Action::Observe, Reply::Observed(seen));
+    }
+
+    /// Brings an empty place up in the new version, to just before its admission.
+    fn comes_up(&mut self, replica: u16) {
+        let replica = ReplicaId(replica);
+        let version = VersionRef::To;
+        self.told(replica, Action::ProbeGpu { version }, Reply::GpuFree);
+        self.told(replica, Action::Start { version }, Reply::Started);
+        self.answers(replica);
+    }
+
+    /// Healthy, the new version, and a right answer.
+    fn answers(&mut self, replica: ReplicaId) {
+        let expect = VersionRef::To;
+        self.told(replica, Action::ProbeHealth, Reply::Healthy);
+        self.told(replica, Action::ProbeFingerprint { expect }, Reply::Fingerprint { seen: Some(expect) });
+        self.told(replica, Action::SmokePrompt, Reply::SmokeAnswered);
+    }
+
+    fn admitted(&mut self, replica: u16) {
+        self.told(ReplicaId(replica), Action::Admit { weight: None }, Reply::Admitted);
+    }
+
+    fn take_out_of(&mut self, replica: u16) {
+        self.told(ReplicaId(replica), Action::TakeOut { toward: VersionRef::To }, Reply::Out);
     }
 
     fn look(&mut self, replica: ReplicaId, undo_ready: bool) {
@@ -82,7 +116,7 @@ impl Fed {
             catch_unwind(AssertUnwindSafe(|| next(&mut self))).expect_err("the condition does not fire");
         let message = panic.downcast_ref::<String>().cloned().unwrap_or_default();
         assert!(message.starts_with(&format!("safety condition {condition}: ")), "{message}");
-        assert!(message.contains("replica 0") && message.contains("seen: View"), "{message}");
+        assert!(message.contains("replica ") && message.contains("seen: View"), "{message}");
     }
 }
 
@@ -315,6 +349,217 @@ fn condition_5_of_a_canary_wants_its_soak() {
     soaking(10, true).told(FIRST, back, Reply::Out);
 }
 
+fn spares(count: u16, strategy: crate::StrategySpec) -> impl Fn(&mut Plan) {
+    move |plan| {
+        for index in 0..count {
+            let name = format!("s{index}");
+            plan.replicas.push(crate::ReplicaSpec { name, gpus: Vec::new(), spare: true, beside: None });
+        }
+        plan.strategy = strategy.clone();
+    }
+}
+
+fn surge() -> impl Fn(&mut Plan) {
+    spares(1, crate::StrategySpec::Surge { max_unavailable: 0, order: Vec::new() })
+}
+
+fn blue_green() -> impl Fn(&mut Plan) {
+    spares(3, crate::StrategySpec::BlueGreen { keep_old: Span::ZERO })
+}
+
+fn side_by_side(plan: &mut Plan) {
+    let (keep_old, order) = (Span::ZERO, Vec::new());
+    spares(3, crate::StrategySpec::SideBySide { pairs_at_once: 3, keep_old, order })(plan);
+    for (twin, old) in [(3, "a"), (4, "b"), (5, "c")] {
+        plan.replicas[twin].beside = Some(old.to_owned());
+    }
+}
+
+#[test]
+fn condition_1_of_a_surge_counts_spares_that_serve_and_keeps_n() {
+    Fed::new(surge()).fires(1, Fed::take_out);
+    let mut fed = Fed::new(surge());
+    fed.comes_up(3);
+    fed.admitted(3);
+    fed.take_out();
+    fed.fires(1, |fed| fed.take_out_of(1));
+}
+
+#[test]
+fn condition_1_of_halves() {
+    let halves = |plan: &mut Plan| plan.strategy = crate::StrategySpec::Halves { first: Vec::new() };
+    let mut fed = Fed::new(halves);
+    fed.take_out();
+    fed.take_out_of(1);
+    fed.fires(2, |fed| fed.take_out_of(2));
+    let named = |plan: &mut Plan| {
+        plan.replicas.push(crate::ReplicaSpec {
+            name: "d".to_owned(),
+            gpus: Vec::new(),
+            spare: false,
+            beside: None,
+        });
+        plan.strategy = crate::StrategySpec::Halves { first: vec!["a".to_owned(), "b".to_owned()] };
+    };
+    let mut fed = Fed::new(named);
+    fed.look(ReplicaId(3), true);
+    fed.take_out();
+    fed.take_out_of(1);
+    fed.fires(1, |fed| fed.take_out_of(2));
+}
+
+#[test]
+fn condition_1_of_those_that_take_over() {
+    // Its own twin, not another's.
+    let mut fed = Fed::new(side_by_side);
+    fed.comes_up(4);
+    fed.admitted(4);
+    fed.fires(1, Fed::take_out);
+    let mut fed = Fed::new(side_by_side);
+    fed.comes_up(3);
+    fed.admitted(3);
+    fed.take_out();
+    // All of them.
+    let switching = |all: bool| {
+        let mut fed = Fed::new(blue_green());
+        (3..6).for_each(|id| fed.comes_up(id));
+        (3..5).for_each(|id| fed.admitted(id));
+        if all {
+            fed.admitted(5);
+        }
+        fed
+    };
+    switching(false).fires(1, Fed::take_out);
+    let mut fed = switching(true);
+    (0..3).for_each(|id| fed.take_out_of(id));
+}
+
+#[test]
+fn condition_3_of_a_twin_and_of_a_swap() {
+    let version = VersionRef::To;
+    Fed::new(side_by_side).fires(3, |fed| fed.issue(ReplicaId(3), Action::Start { version }));
+    let swap = |plan: &mut Plan| {
+        plan.strategy = crate::StrategySpec::Swap { max_unavailable: 1, order: Vec::new() };
+    };
+    let mut fed = Fed::new(swap);
+    fed.take_out();
+    fed.zero(0, 0);
+    fed.fires(3, |fed| fed.issue(FIRST, Action::Swap { version }));
+    let swapped = || {
+        let mut fed = Fed::new(swap);
+        fed.take_out();
+        fed.zero(0, 0);
+        fed.zero(0, 0);
+        fed.told(FIRST, Action::Swap { version }, Reply::Swapped);
+        fed
+    };
+    // All is asked again.
+    swapped().fires(4, |fed| fed.admitted(0));
+    let mut wrong = swapped();
+    let seen = Some(VersionRef::From);
+    wrong.answers(FIRST);
+    wrong.told(FIRST, Action::ProbeFingerprint { expect: VersionRef::From }, Reply::Fingerprint { seen });
+    wrong.fires(4, |fed| fed.admitted(0));
+    let mut right = swapped();
+    right.answers(FIRST);
+    right.admitted(0);
+}
+
+#[test]
+fn condition_4_of_blue_green_waits_for_all() {
+    let mut fed = Fed::new(blue_green());
+    (3..5).for_each(|id| fed.comes_up(id));
+    fed.fires(4, |fed| fed.admitted(3));
+    let mut fed = Fed::new(blue_green());
+    (3..6).for_each(|id| fed.comes_up(id));
+    fed.admitted(3);
+    // From then on one that died comes back alone.
+    down(&mut fed, 4);
+    fed.admitted(5);
+}
+
+#[test]
+fn condition_4_wants_the_evaluation() {
+    let judged = |replicas| {
+        move |plan: &mut Plan| {
+            let (out_of_rotation, live, command) = (true, false, Vec::new());
+            plan.rollout.quality = Some(crate::QualitySpec { out_of_rotation, live, replicas, command });
+        }
+    };
+    let up = |replicas, passed: Option<bool>| {
+        let mut fed = Fed::new(judged(replicas));
+        fed.drained_and_stopped();
+        fed.gpu_free_and_start();
+        fed.answers(FIRST);
+        if let Some(passed) = passed {
+            let said = String::new();
+            fed.told(FIRST, Action::Evaluate { live: false }, Reply::Evaluated { passed, said });
+        }
+        fed
+    };
+    up(EvaluateOn::Each, None).fires(4, |fed| fed.admitted(0));
+    up(EvaluateOn::First, Some(false)).fires(4, |fed| fed.admitted(0));
+    up(EvaluateOn::Each, Some(true)).admitted(0);
+    // The first one's counts for all, where the plan says so.
+    for (replicas, counts) in [(EvaluateOn::First, true), (EvaluateOn::Each, false)] {
+        let mut fed = up(replicas, Some(true));
+        fed.admitted(0);
+        fed.take_out_of(1);
+        let (second, none) = (ReplicaId(1), Reply::InFlight { balancer: Some(0), engine: Some(0) });
+        fed.told(second, Action::ProbeInFlight, none.clone());
+        fed.told(second, Action::ProbeInFlight, none);
+        fed.told(second, Action::Stop { grace: Span::ZERO }, Reply::Stopped { cut: 0 });
+        fed.comes_up(1);
+        if counts {
+            fed.admitted(1);
+        } else {
+            fed.fires(4, |fed| fed.admitted(1));
+        }
+    }
+}
+
+#[test]
+fn condition_5_of_empty_places_and_of_those_that_leave() {
+    let closed = |plan: &mut Plan| {
+        surge()(plan);
+        plan.rollout.move_expected = Span::from_secs(60);
+        plan.windows = vec![Window { opens: Time::from_secs(900), closes: Time::from_secs(1_059) }];
+    };
+    Fed::new(closed).fires(5, |fed| fed.comes_up(3));
+    // To leave for the twin needs no window any more, but a way back.
+    let leaves = |undo_ready: bool| {
+        let mut fed = Fed::new(|plan| {
+            side_by_side(plan);
+            plan.rollout.move_expected = Span::from_secs(60);
+            plan.windows = vec![Window { opens: Time::from_secs(900), closes: Time::from_secs(1_060) }];
+        });
+        fed.comes_up(3);
+        fed.admitted(3);
+        fed.now = fed.now + Span::from_secs(600);
+        fed.look(FIRST, undo_ready);
+        fed
+    };
+    leaves(false).fires(5, Fed::take_out);
+    leaves(true).take_out();
+}
+
+#[test]
+fn condition_6_of_an_empty_place() {
+    let report = |empty| FinalReport {
+        phase: Phase::Ended { outcome: crate::Outcome::RolledBack },
+        version: VersionRef::From,
+        serving: vec![ReplicaId(0), ReplicaId(1), ReplicaId(2)],
+        empty,
+        exceptions: Vec::new(),
+    };
+    let spare = vec![ReplicaId(3)];
+    Fed::new(surge()).safety.check_report(&report(spare.clone()));
+    Fed::new(surge()).fires(6, |fed| fed.safety.check_report(&report(Vec::new())));
+    let mut fed = Fed::new(surge());
+    fed.comes_up(3);
+    fed.fires(6, |fed| fed.safety.check_report(&report(spare)));
+}
+
 #[test]
 fn condition_5_one_the_plan_leaves_alone() {
     let others = |plan: &mut Plan| plan.only = vec!["b".to_owned(), "c".to_owned()];
@@ -330,6 +575,7 @@ fn condition_6_somebody_is_not_named() {
         phase: Phase::Ended { outcome: crate::Outcome::RolledBack },
         version: VersionRef::From,
         serving: vec![ReplicaId(0), ReplicaId(1), ReplicaId(2)],
+        empty: Vec::new(),
         exceptions,
     };
     let named = |mend: &str| Exception {

@@ -10,9 +10,9 @@ use crate::{Compared, Figure, ReplicaId, Step, Time, Verdict, VersionRef};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Ended: every replica serves the new version.
+    /// Ended: every replica serves the new version, or its place is rightly empty.
     Completed,
-    /// Ended: every replica serves the old version again.
+    /// Ended: every replica serves the old version again, and spares are empty.
     RolledBack,
     /// Ended by a person; the report names each replica that does not serve the old version.
     Aborted,
@@ -174,6 +174,12 @@ pub enum ReplicaState {
     Soaked,
     /// A failed move is being undone.
     RollingBack,
+    /// Its process is changing its weights.
+    Swapping,
+    /// Its process is up and takes no requests: checked and waiting for the others, or drained and kept for a way back.
+    Standby,
+    /// Nothing runs there, as it should be at some time of the rollout.
+    Empty,
     /// Left for a person, with a reason.
     Parked,
     /// Not serving, and not by a move.
@@ -201,7 +207,7 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MoveResult {
-    /// The replica serves the move's target.
+    /// The replica serves the move's target, or has left as the move was to make it.
     Done,
     /// It was called off before anything was touched.
     CalledOff,
@@ -270,6 +276,27 @@ pub enum Note {
         replica: ReplicaId,
         /// Toward which version.
         target: VersionRef,
+        /// It leaves for others that serve that version: its place is to be empty.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        leaves: bool,
+    },
+    /// The balancer can't set a weight on the way up: the replica gets all of it at once.
+    RampSkipped {
+        /// Whose.
+        replica: ReplicaId,
+        /// What the balancer said.
+        reason: String,
+    },
+    /// A verdict of the user's evaluation.
+    Evaluated {
+        /// Of which replica.
+        replica: ReplicaId,
+        /// Whether it served.
+        live: bool,
+        /// The verdict.
+        passed: bool,
+        /// What it said.
+        said: String,
     },
     /// A step was not done and is tried again.
     Retry {
@@ -344,7 +371,7 @@ pub enum Note {
     HoldSettled {
         /// How many serve.
         serving: usize,
-        /// How many there are.
+        /// How many should: N, which counts no spare.
         of: usize,
     },
     /// The rollout goes on.
@@ -377,7 +404,7 @@ pub struct ReplicaStatus {
     pub name: String,
     /// Where it stands.
     pub state: ReplicaState,
-    /// The version it is meant to serve.
+    /// The version it is meant to serve; of a place that is to be empty, the version others are to serve for it.
     pub desired: VersionRef,
     /// The version it runs, as last seen.
     pub running: Option<VersionRef>,
@@ -408,7 +435,7 @@ pub struct Status {
     pub clock_went_back: u64,
 }
 
-/// A replica that does not serve the version it should, and what mends it.
+/// A replica that does not serve the version it should, or a place that is not empty and should be, and what mends it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Exception {
     /// Which.
@@ -425,7 +452,7 @@ pub struct Exception {
     pub mend: String,
 }
 
-/// Safety condition 6: at the end and at every hold, each replica serves `version` or is named.
+/// Safety condition 6: at the end and at every hold, each replica serves `version`, or its place is rightly empty, or it is named.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FinalReport {
     /// Where the rollout stands.
@@ -434,6 +461,9 @@ pub struct FinalReport {
     pub version: VersionRef,
     /// Replicas that serve it.
     pub serving: Vec<ReplicaId>,
-    /// Those that do not.
+    /// Places that are empty, as they should be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub empty: Vec<ReplicaId>,
+    /// The others.
     pub exceptions: Vec<Exception>,
 }

@@ -1,7 +1,7 @@
 //! Strategies as data: a strategy says which replicas move together and which steps a move is made of; one interpreter runs the steps.
 //!
-//! A strategy that is added later is a variant of [`StrategySpec`] and its lists here. Recreate has two steps at which replicas wait for each
-//! other, and accepts downtime in its form of the safety conditions; side by side will order `Start` before `TakeOut`.
+//! A strategy that is added later is a variant of [`StrategySpec`] and its lists here, and, where it does not simply move each replica in its
+//! place, a line in `rollout/due.rs`, which says what a place needs now.
 
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,74 @@ pub enum StrategySpec {
         #[serde(default)]
         order: Vec<String>,
     },
+    /// Spare places first: they are brought up in the new version, the others are moved in place while they serve, then the spares are emptied.
+    ///
+    /// So many move at a time that no fewer than `N - max_unavailable` serve, spares counted: as many as spares serve, and `max_unavailable`
+    /// more. A rollback moves those that were moved back while spares serve (they are brought up for it where they are needed), then
+    /// empties them.
+    Surge {
+        /// How many fewer than N may serve; 0 is the point of it.
+        #[serde(default)]
+        max_unavailable: u16,
+        /// As in `rolling`, for the replicas that are not spare.
+        #[serde(default)]
+        order: Vec<String>,
+    },
+    /// Onto spare places, as many as there are replicas: all come up in the new version out of rotation, wait for each other, and are admitted
+    /// together; then all old ones are taken out, drained, kept for a way back, and stopped. The versions are mixed only for the moment of the
+    /// switch. The spares serve in the end and the old places are empty.
+    BlueGreen {
+        /// How long an old one is kept, drained but running, after it left: a rollback in that time only changes the rotation back.
+        #[serde(default = "ten_minutes", with = "human")]
+        keep_old: Span,
+    },
+    /// Blue-green on the same chassis, without spares: the first half leaves, comes up in the new version out of rotation, and is admitted
+    /// when all of it is ready; at once the other half leaves and is moved in its turn. `N - half` serve meanwhile, which the gate asks for
+    /// before any leaves. A replica that is down by itself is moved before both and waits for nobody.
+    Halves {
+        /// Names of the first half; empty means the first half as listed, rounded up, of those the plan moves.
+        #[serde(default)]
+        first: Vec<String>,
+    },
+    /// Every replica has a twin `beside` it on the same GPUs: the twin is started in the new version while the old one serves, checked and
+    /// admitted; then the old one is taken out, drained, kept for a way back, and stopped. The twins serve in the end and the old places are
+    /// empty. Never fewer than N serve.
+    SideBySide {
+        /// How many pairs at a time, at least 1.
+        #[serde(default = "one")]
+        pairs_at_once: u16,
+        /// As in `blue_green`; a kept one does not keep the next pair from beginning.
+        #[serde(default = "ten_minutes", with = "human")]
+        keep_old: Span,
+        /// As in `rolling`, names of the old ones.
+        #[serde(default)]
+        order: Vec<String>,
+    },
+    /// As rolling, but the process stays and changes its weights ([`Action::Swap`](crate::Action::Swap)) where it is up. A swap that fails,
+    /// or leaves something wrong, is never tried twice: the way back is a full stop and a start.
+    Swap {
+        /// As in `rolling`.
+        #[serde(default = "one")]
+        max_unavailable: u16,
+        /// As in `rolling`.
+        #[serde(default)]
+        order: Vec<String>,
+    },
+}
+
+/// Where the new version comes up, and what becomes of the old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// In place.
+    InPlace,
+    /// In place, in two groups.
+    Halves,
+    /// In place, with the help of spares.
+    Surge,
+    /// On the spares, all at once.
+    Switch,
+    /// On each one's twin.
+    Pairs,
 }
 
 /// Who compares the canary with the old version. Either may find it worse from its admission on, which rolls it back at once; it passes
@@ -83,6 +151,10 @@ fn one() -> u16 {
     1
 }
 
+fn ten_minutes() -> Span {
+    Span::from_secs(600)
+}
+
 fn an_hour() -> Span {
     Span::from_secs(3_600)
 }
@@ -98,29 +170,30 @@ impl Default for StrategySpec {
 }
 
 impl StrategySpec {
-    /// How many replicas may be out of service at once.
+    /// How many fewer than N may serve, by our doing. (For `halves` see [`Plan::unavailable_max`](crate::Plan::unavailable_max).)
     pub fn max_unavailable(&self) -> usize {
         match self {
-            StrategySpec::Rolling { max_unavailable, .. } | StrategySpec::Canary { max_unavailable, .. } => {
-                usize::from(*max_unavailable)
-            }
+            StrategySpec::Rolling { max_unavailable, .. }
+            | StrategySpec::Canary { max_unavailable, .. }
+            | StrategySpec::Surge { max_unavailable, .. }
+            | StrategySpec::Swap { max_unavailable, .. } => usize::from(*max_unavailable),
             StrategySpec::Recreate { at_once, .. } => at_once.map_or(usize::MAX, usize::from),
+            StrategySpec::BlueGreen { .. }
+            | StrategySpec::Halves { .. }
+            | StrategySpec::SideBySide { .. } => 0,
         }
     }
 
     /// Whether the plan says that nobody may serve for a while.
     pub fn accepts_downtime(&self) -> bool {
-        match self {
-            StrategySpec::Rolling { .. } | StrategySpec::Canary { .. } => false,
-            StrategySpec::Recreate { accept_downtime, .. } => *accept_downtime,
-        }
+        matches!(self, StrategySpec::Recreate { accept_downtime: true, .. })
     }
 
     /// How long the first replica is watched before any other is moved; `None` where it is as the others.
     pub fn canary_soak(&self) -> Option<Span> {
         match self {
             StrategySpec::Canary { canary_soak, .. } => Some(*canary_soak),
-            StrategySpec::Rolling { .. } | StrategySpec::Recreate { .. } => None,
+            _ => None,
         }
     }
 
@@ -143,46 +216,112 @@ impl StrategySpec {
     pub(crate) fn canary(&self) -> Option<&String> {
         match self {
             StrategySpec::Canary { canary, .. } => canary.as_ref(),
-            StrategySpec::Rolling { .. } | StrategySpec::Recreate { .. } => None,
+            _ => None,
         }
     }
 
-    /// Whether replicas leave and start together, and the next do so when these are done.
+    pub(crate) fn layout(&self) -> Layout {
+        match self {
+            StrategySpec::Rolling { .. }
+            | StrategySpec::Canary { .. }
+            | StrategySpec::Recreate { .. }
+            | StrategySpec::Swap { .. } => Layout::InPlace,
+            StrategySpec::Surge { .. } => Layout::Surge,
+            StrategySpec::BlueGreen { .. } => Layout::Switch,
+            StrategySpec::Halves { .. } => Layout::Halves,
+            StrategySpec::SideBySide { .. } => Layout::Pairs,
+        }
+    }
+
+    /// How long an old one is kept running after it left.
+    pub(crate) fn keep_old(&self) -> Span {
+        match self {
+            StrategySpec::BlueGreen { keep_old } | StrategySpec::SideBySide { keep_old, .. } => *keep_old,
+            _ => Span::ZERO,
+        }
+    }
+
+    /// Whether an old one that others have taken over from is kept before it is stopped.
+    pub(crate) fn keeps(&self) -> bool {
+        matches!(self.layout(), Layout::Switch | Layout::Pairs)
+    }
+
+    /// Whether one that does not serve waits for others as those that do: where it is empty because all come up together, or all are down.
+    pub(crate) fn waits_when_down(&self) -> bool {
+        !matches!(self, StrategySpec::Halves { .. })
+    }
+
+    pub(crate) fn pairs_at_once(&self) -> usize {
+        match self {
+            StrategySpec::SideBySide { pairs_at_once, .. } => usize::from(*pairs_at_once),
+            _ => usize::MAX,
+        }
+    }
+
+    /// Whether replicas leave together, and the next do so when these are done.
     pub(crate) fn together(&self) -> bool {
-        matches!(self, StrategySpec::Recreate { .. })
+        matches!(self, StrategySpec::Recreate { .. } | StrategySpec::Halves { .. })
+    }
+
+    /// Whether nobody is first: many get the new version at the same time.
+    pub(crate) fn nobody_first(&self) -> bool {
+        self.together() || self.layout() == Layout::Switch
     }
 
     pub(crate) fn order(&self) -> &[String] {
         match self {
             StrategySpec::Rolling { order, .. }
             | StrategySpec::Canary { order, .. }
-            | StrategySpec::Recreate { order, .. } => order,
+            | StrategySpec::Recreate { order, .. }
+            | StrategySpec::Surge { order, .. }
+            | StrategySpec::SideBySide { order, .. }
+            | StrategySpec::Swap { order, .. } => order,
+            StrategySpec::BlueGreen { .. } | StrategySpec::Halves { .. } => &[],
         }
     }
 
-    /// The steps that bring a replica, wherever it is, to serve `target`.
-    pub(crate) fn full_move(&self, target: VersionRef, parameters: MoveParameters) -> Vec<Step> {
-        // A move that mends waits for nobody.
-        let together = parameters.gate && self.together();
-        let gate = parameters.gate.then_some(Step::Gate);
-        let ready = together.then_some(Step::AllReady);
-        let stopped = together.then_some(Step::AllStopped);
-        let warm_up = parameters.warm_up.then_some(Step::WarmUp);
-        let soak = parameters.soak.then_some(Step::Soak);
-        let down = [Step::TakeOut, Step::AwaitZero, Step::Stop];
-        let up = [Step::GpuFree(target), Step::Start(target)];
-        let checks = [Step::Health, Step::Identity(target), Step::Smoke];
-        gate.into_iter()
-            .chain(ready)
-            .chain(down)
-            .chain(stopped)
-            .chain(up)
-            .chain(checks)
-            .chain(warm_up)
-            .chain([Step::Admit])
-            .chain(soak)
-            .chain(parameters.compare.then_some(Step::Compare))
-            .collect()
+    /// The steps that bring a place, wherever it is, to serve `target`.
+    pub(crate) fn bring(&self, target: VersionRef, parameters: MoveParameters) -> Vec<Step> {
+        // A move that mends waits for nobody, and neither does one of a replica that was down.
+        let recreates = parameters.waits && matches!(self, StrategySpec::Recreate { .. });
+        let swaps = parameters.swap && matches!(self, StrategySpec::Swap { .. });
+        let switches = matches!(self.layout(), Layout::Switch | Layout::Halves) && target == VersionRef::To;
+        let checked = parameters.waits && switches;
+        let mut steps = Vec::with_capacity(20);
+        let mut add = |when: bool, step: Step| {
+            if when {
+                steps.push(step);
+            }
+        };
+        let down = !parameters.runs_already;
+        add(parameters.gate, Step::Gate);
+        add(parameters.waits && down && self.together(), Step::AllReady);
+        add(down, Step::TakeOut);
+        add(down, Step::AwaitZero);
+        add(down && swaps, Step::Swap(target));
+        add(down && !swaps, Step::Stop);
+        add(down && recreates, Step::AllStopped);
+        add(down && !swaps, Step::GpuFree(target));
+        add(down && !swaps, Step::Start(target));
+        add(true, Step::Health);
+        add(true, Step::Identity(target));
+        add(true, Step::Smoke);
+        add(down && parameters.warm_up, Step::WarmUp);
+        add(down && parameters.evaluate_out, Step::Evaluate { live: false });
+        add(checked, Step::AllChecked);
+        add(true, Step::Admit);
+        add(parameters.ramp, Step::Ramp);
+        add(parameters.soak, Step::Soak);
+        add(parameters.evaluate_live, Step::Evaluate { live: true });
+        add(parameters.compare, Step::Compare);
+        steps
+    }
+
+    /// The steps that empty a place, or only bring it out of rotation with nothing in flight.
+    pub(crate) fn retire(&self, gate: bool, keep: bool) -> Vec<Step> {
+        let gate = gate.then_some(Step::Gate);
+        let stop = (!keep).then_some(Step::Stop);
+        gate.into_iter().chain([Step::TakeOut, Step::AwaitZero]).chain(stop).collect()
     }
 
     /// The steps that put a replica that was not stopped back into rotation with the version it still runs.
@@ -195,7 +334,16 @@ impl StrategySpec {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MoveParameters {
     pub(crate) gate: bool,
+    /// It goes through the steps at which replicas wait for each other.
+    pub(crate) waits: bool,
+    /// Its process is up with the right version: only checks and the admission are left.
+    pub(crate) runs_already: bool,
+    /// In place of a stop and a start, where the strategy has it.
+    pub(crate) swap: bool,
     pub(crate) warm_up: bool,
+    pub(crate) evaluate_out: bool,
+    pub(crate) ramp: bool,
+    pub(crate) evaluate_live: bool,
     pub(crate) soak: bool,
     pub(crate) compare: bool,
 }
@@ -221,6 +369,8 @@ pub enum Step {
     GpuFree(VersionRef),
     /// A process of this version.
     Start(VersionRef),
+    /// The process changes its weights to this version's.
+    Swap(VersionRef),
     /// Ready.
     Health,
     /// This version answers.
@@ -229,8 +379,17 @@ pub enum Step {
     Smoke,
     /// Caches filled, kernels compiled.
     WarmUp,
+    /// The user's own check of its quality.
+    Evaluate {
+        /// On a replica that serves.
+        live: bool,
+    },
+    /// Every replica that is to be admitted with it is ready for it.
+    AllChecked,
     /// Back in rotation, confirmed.
     Admit,
+    /// Its weight in the balancer raised to the whole, by and by.
+    Ramp,
     /// Watched for a while.
     Soak,
     /// A comparison with the old version has said pass.

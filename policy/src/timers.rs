@@ -21,6 +21,8 @@ pub(crate) enum Timer {
     Soak(ReplicaId),
     /// The gate stayed shut too long.
     GateWait(ReplicaId),
+    /// A kept replica's time is over. It belongs to no move.
+    Keep(ReplicaId),
     /// A hold ends by itself.
     HoldUntil,
 }

@@ -86,6 +86,8 @@ impl<T: Traffic> World<T> {
             | Action::Start { .. }
             | Action::ProbeHealth
             | Action::ProbeFingerprint { .. }
+            | Action::Swap { .. }
+            | Action::Evaluate { .. }
             | Action::MeasureLoad => PROBE_PS,
         };
         let incarnation = self.stations.get(usize::from(replica)).map_or(0, |station| station.incarnation);
@@ -196,6 +198,10 @@ impl<T: Traffic> World<T> {
             }
             Action::SmokePrompt => Reply::SmokeAnswered,
             Action::WarmUp { .. } => Reply::WarmedUp,
+            Action::Swap { .. } | Action::Evaluate { .. } => Reply::Failed {
+                reason: format!("the simulated world can't {} yet", command.action.name()),
+                retryable: false,
+            },
             Action::Observe => Reply::Observed(self.observe(ReplicaId(replica))),
         }
     }

@@ -59,8 +59,10 @@ pub fn plan_for(
         replicas.iter().map(|replica| replica.name.clone()),
     );
     plan.seed = scenario.seed;
-    plan.replicas =
-        replicas.into_iter().map(|replica| ReplicaSpec { name: replica.name, gpus: replica.gpus }).collect();
+    plan.replicas = replicas
+        .into_iter()
+        .map(|replica| ReplicaSpec { name: replica.name, gpus: replica.gpus, spare: false, beside: None })
+        .collect();
     plan.strategy = strategy(scenario);
     plan.only = asked.only.clone();
     if asked.restart_only {

@@ -1,6 +1,8 @@
 //! What becomes of a move that failed: brought up again, put back, restored, rolled back, or parked. Every path ends.
 
+use super::due::Work;
 use super::{Purpose, Rollout, Run};
+use crate::strategy::Layout;
 use crate::{HoldReason, MoveResult, Note, OnFailure, ReplicaId, ReplicaState, Step, VersionRef};
 
 impl Rollout {
@@ -21,9 +23,16 @@ impl Rollout {
             | Step::Stop
             | Step::AllStopped
             | Step::GpuFree(_)
+            | Step::AllChecked
             | Step::Admit
             | Step::Soak => {
                 self.park(id, reason);
+            }
+            // It serves, and is watched as it is; nobody else is moved before a person has seen it.
+            Step::Ramp => {
+                let reason = format!("it serves, but not with all of its weight: {reason}");
+                self.hold(HoldReason::MoveFailed { replica: id, reason }, None);
+                self.advance(id);
             }
             // It serves; whether it should is for a comparison that comes late, or a person.
             Step::Compare => {
@@ -34,22 +43,27 @@ impl Rollout {
             Step::Start(_) | Step::Health | Step::Identity(_) | Step::Smoke | Step::WarmUp => {
                 self.bring_up_failed(id, reason, final_word);
             }
+            // A swap is not tried twice, and no verdict counts as a bad one.
+            Step::Swap(_) | Step::Evaluate { live: false } => self.bring_up_failed(id, reason, true),
+            Step::Evaluate { live: true } => self.live_failed(id, reason),
         }
     }
 
     /// The version did not come up, or went down again before its move was over.
     pub(super) fn bring_up_failed(&mut self, id: ReplicaId, reason: String, final_word: bool) {
-        let Some(mv) = self.moves.get_mut(&id) else { return };
+        let Some(mv) = self.moves.get(&id) else { return };
+        let swaps = mv.steps.iter().any(|step| matches!(step, Step::Swap(_)));
+        // What was swapped wrongly, or no longer runs as it was kept, is started. A new version that a swap got wrong is not tried again.
+        if mv.light && (!swaps || mv.target == VersionRef::From) {
+            self.by_start(id);
+            return self.bring_up_again(id, 0, reason);
+        }
+        let final_word = final_word || swaps;
+        let mv = &self.moves[&id];
         let take_out = mv.index_of(Step::TakeOut);
         if let Some(take_out) = take_out.filter(|_| !final_word && mv.bring_ups < self.plan.rollout.bring_ups)
         {
-            mv.bring_ups += 1;
-            mv.last.clone_from(&reason);
-            // The next drain, should it have taken requests, has its own time.
-            mv.drain = crate::drain::DrainWatch::default();
-            let attempt = mv.bring_ups;
-            self.note(Note::BringUpAgain { replica: id, attempt, reason });
-            return self.enter(id, take_out);
+            return self.bring_up_again(id, take_out, reason);
         }
         if mv.target == VersionRef::From || mv.purpose != Purpose::Goal {
             return self.park(id, reason);
@@ -69,6 +83,43 @@ impl Rollout {
         }
     }
 
+    fn bring_up_again(&mut self, id: ReplicaId, take_out: usize, reason: String) {
+        let Some(mv) = self.moves.get_mut(&id) else { return };
+        mv.bring_ups += 1;
+        mv.last.clone_from(&reason);
+        // The next drain, should it have taken requests, has its own time; so has the way up to its whole weight.
+        mv.drain = crate::drain::DrainWatch::default();
+        mv.ramped = 0;
+        let attempt = mv.bring_ups;
+        self.note(Note::BringUpAgain { replica: id, attempt, reason });
+        self.enter(id, take_out);
+    }
+
+    /// The new version was found wanting while it serves. It is taken out as every other: when the others can spare it.
+    fn live_failed(&mut self, id: ReplicaId, reason: String) {
+        let layout = self.plan.strategy.layout();
+        let all = self.plan.rollout.on_failure == OnFailure::RollBackAll || layout == Layout::Switch;
+        if all && self.run != Run::Abort {
+            self.remove_move(id, MoveResult::Undone { reason: reason.clone() });
+            self.set_state(id, ReplicaState::Serving);
+            return self.go_back(format!("the new version failed on {id}: {reason}"));
+        }
+        self.hold(HoldReason::MoveFailed { replica: id, reason: reason.clone() }, None);
+        // The one it took over from comes back first, if it still runs.
+        let other = self.plan.partner(id).filter(|_| layout == Layout::Pairs);
+        if let Some(other) = other.filter(|other| self.stands_by(*other)) {
+            self.begin(other, VersionRef::From, Purpose::PutBack, Work::Revive);
+        }
+        self.restore(id, reason);
+    }
+
+    /// Whether it could be let back in as it is, with the old version.
+    pub(super) fn stands_by(&self, id: ReplicaId) -> bool {
+        let replica = self.replica(id);
+        let idle = replica.state == ReplicaState::Standby && !replica.dead && !self.moves.contains_key(&id);
+        idle && self.runs(id, VersionRef::From) && !self.plan.is_spare(id)
+    }
+
     /// A drain that is called off: the replica, still running, goes back into rotation.
     pub(super) fn put_back_or_park(&mut self, id: ReplicaId, reason: String) {
         match self.replica(id).running.filter(|_| self.can_put_back(id)) {
@@ -86,14 +137,17 @@ impl Rollout {
 
     pub(super) fn put_back(&mut self, id: ReplicaId, running: VersionRef, reason: String) {
         self.remove_move(id, MoveResult::PutBack { reason });
-        self.begin(id, running, Purpose::PutBack);
+        self.begin(id, running, Purpose::PutBack, Work::Revive);
     }
 
     pub(super) fn restore(&mut self, id: ReplicaId, reason: String) {
         let stopped = self.remove_move(id, MoveResult::Undone { reason: reason.clone() }).stopped;
         self.replica_mut(id).trouble = Some(reason);
-        self.set_state(id, ReplicaState::RollingBack);
-        self.begin(id, VersionRef::From, Purpose::Restore);
+        if !self.replica(id).state.serves() {
+            self.set_state(id, ReplicaState::RollingBack);
+        }
+        let work = if self.plan.is_spare(id) { Work::Retire } else { Work::Bring };
+        self.begin(id, VersionRef::From, Purpose::Restore, work);
         if let Some(mv) = self.moves.get_mut(&id) {
             mv.stopped |= stopped;
         }

@@ -8,11 +8,13 @@
 //!   poll   ─ safety check on issuing ─────────────────────── outgoing
 //! ```
 //!
-//! `mod.rs` is the outer shape, `moves.rs` interprets a move's steps, `failure.rs` says what becomes of a move that failed, `steer.rs` decides
-//! for the rollout as a whole, `survey.rs` looks at replicas at the start and after a recovery, `report.rs` tells.
+//! `mod.rs` is the outer shape, `due.rs` says which move a place needs, `moves.rs` interprets a move's steps, `gate.rs`
+//! the first of them, `failure.rs` says what becomes of a move that failed, `steer.rs` decides for the rollout as a whole, `survey.rs` looks at replicas at the start and after a recovery, `report.rs` tells.
 
+mod due;
 mod evidence;
 mod failure;
+mod gate;
 mod moves;
 mod report;
 mod steer;
@@ -52,6 +54,10 @@ pub struct Rollout {
     /// A person's approval not used yet.
     approved: bool,
     upgrades_done: u32,
+    /// A replica has passed the user's evaluation, all that the plan asks of it.
+    quality_passed: bool,
+    /// An evaluation out of rotation has passed on some replica.
+    evaluated: bool,
     /// The plan's canary has served the new version long enough.
     canary_passed: bool,
     /// The last word on the canary in hand.
@@ -105,6 +111,8 @@ struct Replica {
     survey: Option<Survey>,
     /// Moves it finished toward the present goal. More than the plan's revivals: it keeps going down.
     moves_done: u32,
+    /// Standing by after it left: not stopped before this.
+    kept_until: Option<Time>,
     trouble: Option<String>,
 }
 
@@ -123,6 +131,12 @@ struct Move {
     canary: bool,
     /// How long it is watched after its admission.
     soak: Span,
+    /// Its place is to be empty.
+    leaves: bool,
+    /// It has no stop and no start: the process is swapped, or runs already what is wanted.
+    light: bool,
+    /// How many steps up from the first weight are made.
+    ramped: u8,
     steps: Vec<Step>,
     at: usize,
     step_began: Time,
@@ -161,6 +175,15 @@ impl Move {
         self.steps[self.at]
     }
 
+    /// It serves with all its weight; what is left is to see whether that is good.
+    fn watched(&self) -> bool {
+        matches!(self.step(), Step::Soak | Step::Evaluate { live: true } | Step::Compare)
+    }
+
+    fn evaluates(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Evaluate { .. }))
+    }
+
     fn index_of(&self, step: Step) -> Option<usize> {
         self.steps.iter().position(|other| *other == step)
     }
@@ -183,14 +206,21 @@ impl Rollout {
             restarted: false,
             survey: None,
             moves_done: 0,
+            kept_until: None,
             trouble: None,
         };
+        // Spares are taken for empty until they are looked at.
+        let places = plan.replicas.iter().map(|spec| match spec.is_spare() {
+            true => Replica { state: ReplicaState::Empty, dead: true, traffic: false, ..replica.clone() },
+            false => replica.clone(),
+        });
+        let replicas = places.collect();
         Ok(Rollout {
             now: Time::ZERO,
             run: Run::Waiting,
             goal: VersionRef::To,
             surveying: false,
-            replicas: vec![replica; plan.replicas.len()],
+            replicas,
             moves: BTreeMap::new(),
             timers: Timers::default(),
             outgoing: VecDeque::new(),
@@ -199,6 +229,8 @@ impl Rollout {
             commands_issued: 0,
             approved: false,
             upgrades_done: 0,
+            quality_passed: false,
+            evaluated: false,
             canary_passed: false,
             verdict: None,
             comparison: None,
@@ -380,6 +412,8 @@ impl Rollout {
             Timer::Drain(replica) => self.drain_deadline(replica),
             Timer::Soak(replica) => self.advance(replica),
             Timer::GateWait(replica) => self.gate_wait_over(replica),
+            // What is due is looked for after every timer.
+            Timer::Keep(_) => {}
             Timer::HoldUntil => self.resume(),
         }
     }
@@ -449,6 +483,10 @@ impl Rollout {
 
     fn set_state(&mut self, replica: ReplicaId, state: ReplicaState) {
         self.replica_mut(replica).state = state;
+        if state != ReplicaState::Standby {
+            self.replica_mut(replica).kept_until = None;
+            self.timers.clear(Timer::Keep(replica));
+        }
         let running = self.replica(replica).running;
         self.note(Note::State { replica, state, running });
     }
@@ -457,9 +495,13 @@ impl Rollout {
         self.ids().filter(|id| *id != besides && self.replica(*id).state.serves()).count()
     }
 
+    fn serving(&self) -> usize {
+        self.replicas.iter().filter(|replica| replica.state.serves()).count()
+    }
+
     /// How many others must serve while one replica is out by our doing.
     fn others_needed(&self) -> usize {
-        self.replicas.len().saturating_sub(self.plan.strategy.max_unavailable())
+        self.plan.count().saturating_sub(self.plan.unavailable_max())
     }
 
     fn obey(&mut self, order: Operator) {
@@ -498,7 +540,7 @@ impl Rollout {
     }
 
     fn canary_soaks(&self) -> bool {
-        self.moves.values().any(|mv| mv.canary && matches!(mv.step(), Step::Soak | Step::Compare))
+        self.moves.values().any(|mv| mv.canary && (mv.watched() || mv.step() == Step::Ramp))
     }
 
     fn approvals_wanted(&self) -> Approve {

@@ -1,54 +1,106 @@
 //! The interpreter of step lists: which command a step asks, what its reply means, what comes next.
 
+use super::due::Work;
 use super::{Move, Purpose, Rollout};
 use crate::drain::{DrainWatch, Verdict};
-use crate::gate::{headroom, next_window, window_holds};
 use crate::strategy::MoveParameters;
 use crate::timers::Timer;
 use crate::{
-    Action, Approve, AtDeadline, HoldReason, MoveResult, Note, ReplicaId, ReplicaState, Reply, Step, Then,
-    VersionRef,
+    Action, Approve, AtDeadline, EvaluateOn, HoldReason, MoveResult, Note, QualitySpec, ReplicaId,
+    ReplicaState, Reply, Step, Then, VersionRef,
 };
 
 impl Rollout {
-    pub(super) fn begin(&mut self, id: ReplicaId, target: VersionRef, purpose: Purpose) {
+    pub(super) fn begin(&mut self, id: ReplicaId, target: VersionRef, purpose: Purpose, work: Work) {
         let strategy = &self.plan.strategy;
-        let canary = purpose == Purpose::Goal && self.canary_next();
+        let goal = purpose == Purpose::Goal;
+        let canary = goal && self.canary_next();
         let soak = strategy.canary_soak().filter(|_| canary).unwrap_or(self.plan.rollout.soak);
         if canary {
             self.verdict = None;
         }
-        let parameters = MoveParameters {
-            compare: canary && strategy.compare_within().is_some(),
-            gate: purpose == Purpose::Goal,
-            warm_up: self.plan.rollout.warm_up_requests > 0,
-            soak: purpose == Purpose::Goal && target == VersionRef::To && !soak.is_zero(),
-        };
-        let steps = match purpose {
-            Purpose::PutBack => strategy.put_back(target),
-            Purpose::Goal | Purpose::Restore => strategy.full_move(target, parameters),
+        let serves = self.replica(id).state.serves();
+        // A mend of one that serves asks first whether the others can spare it.
+        let gate = goal || (purpose == Purpose::Restore && serves);
+        // One that stands by has left already, and is not kept for longer.
+        let standby = self.replica(id).state == ReplicaState::Standby;
+        let idle = standby && !self.replica(id).traffic;
+        let steps = match (purpose, work) {
+            (Purpose::PutBack, _) => strategy.put_back(target),
+            (_, Work::Retire) => strategy.retire(gate && !standby, goal && serves && strategy.keeps()),
+            (_, Work::Bring | Work::Revive) => {
+                let revives = work == Work::Revive;
+                let mut parameters = self.parameters(goal, target, canary);
+                parameters.gate = gate && !revives;
+                parameters.runs_already = revives;
+                parameters.waits = goal && (serves || strategy.waits_when_down());
+                strategy.bring(target, parameters)
+            }
         };
         let mv = Move {
             target,
             purpose,
             canary,
             soak,
+            leaves: work == Work::Retire,
+            light: purpose != Purpose::PutBack && !steps.contains(&Step::Stop) && work != Work::Retire,
+            ramped: 0,
             steps,
             at: 0,
             step_began: self.now,
             tries: 0,
-            bring_ups: 1,
-            was_serving: self.replica(id).state.serves(),
+            bring_ups: u32::from(work != Work::Revive),
+            was_serving: serves,
             stopped: false,
             drain: DrainWatch::default(),
             last: String::new(),
         };
         self.moves.insert(id, mv);
-        self.note(Note::MoveBegan { replica: id, target });
-        self.enter(id, 0);
+        self.note(Note::MoveBegan { replica: id, target, leaves: work == Work::Retire });
+        let stop = self.in_hand(id).index_of(Step::Stop);
+        self.enter(id, stop.filter(|_| idle && work == Work::Retire).unwrap_or(0));
     }
 
-    fn in_hand(&mut self, id: ReplicaId) -> &mut Move {
+    /// The optional steps of a move toward this version. Those that judge the new one are not made on the way back.
+    fn parameters(&self, goal: bool, target: VersionRef, canary: bool) -> MoveParameters {
+        let rollout = &self.plan.rollout;
+        let forward = goal && target == VersionRef::To;
+        let soak = self.plan.strategy.canary_soak().filter(|_| canary).unwrap_or(rollout.soak);
+        let others_are_asked = self.moves.values().any(|mv| mv.evaluates());
+        let asks = |spec: &&QualitySpec| {
+            forward && (spec.replicas == EvaluateOn::Each || !(self.quality_passed || others_are_asked))
+        };
+        let quality = rollout.quality.as_ref().filter(asks);
+        MoveParameters {
+            gate: goal,
+            waits: goal,
+            runs_already: false,
+            swap: goal,
+            warm_up: rollout.warm_up_requests > 0,
+            evaluate_out: quality.is_some_and(|spec| spec.out_of_rotation),
+            ramp: forward && rollout.ramp.is_some(),
+            soak: forward && !soak.is_zero(),
+            evaluate_live: quality.is_some_and(|spec| spec.live),
+            compare: canary && self.plan.strategy.compare_within().is_some(),
+        }
+    }
+
+    /// Changes a move without a stop and a start into one with both.
+    pub(super) fn by_start(&mut self, id: ReplicaId) {
+        let mv = &self.moves[&id];
+        let evaluates = mv.evaluates();
+        let mut parameters = self.parameters(mv.purpose == Purpose::Goal, mv.target, mv.canary);
+        (parameters.gate, parameters.swap, parameters.waits) =
+            (false, false, mv.index_of(Step::AllChecked).is_some());
+        if let Some(spec) = self.plan.rollout.quality.as_ref().filter(|_| evaluates) {
+            (parameters.evaluate_out, parameters.evaluate_live) = (spec.out_of_rotation, spec.live);
+        }
+        let steps = self.plan.strategy.bring(mv.target, parameters);
+        let mv = self.in_hand(id);
+        (mv.steps, mv.at, mv.light) = (steps, 0, false);
+    }
+
+    pub(super) fn in_hand(&mut self, id: ReplicaId) -> &mut Move {
         self.moves.get_mut(&id).expect("the step of a move belongs to a move")
     }
 
@@ -86,7 +138,19 @@ impl Rollout {
                 self.in_hand(id).stopped = true;
                 self.set_state(id, ReplicaState::Stopping);
             }
+            Step::Swap(_) if self.replica(id).dead => {
+                // Nothing is left to be swapped.
+                self.by_start(id);
+                return self.enter(id, 0);
+            }
+            Step::Swap(_) => {
+                self.in_hand(id).stopped = true;
+                self.set_state(id, ReplicaState::Swapping);
+            }
             Step::Start(_) => self.set_state(id, ReplicaState::Starting),
+            Step::Ramp => return self.ramp_on(id),
+            // One that waits for nobody can't rely on another's evaluation that has not been made.
+            Step::Admit if self.nobody_was_evaluated() && self.judged(id) => return self.evaluate_first(id),
             Step::Soak => {
                 let soak = self.in_hand(id).soak;
                 self.timers.set(Timer::Soak(id), now + soak);
@@ -101,6 +165,8 @@ impl Rollout {
             }
             Step::AllReady
             | Step::AllStopped
+            | Step::AllChecked
+            | Step::Evaluate { .. }
             | Step::GpuFree(_)
             | Step::Health
             | Step::Identity(_)
@@ -114,8 +180,10 @@ impl Rollout {
     /// Asks the world what the present step needs; also the way a step is tried again.
     pub(super) fn act(&mut self, id: ReplicaId) {
         let mv = self.in_hand(id);
-        let (step, target, cutting) = (mv.step(), mv.target, mv.drain.cutting);
+        let (step, target, cutting, ramped) = (mv.step(), mv.target, mv.drain.cutting, mv.ramped);
+        let ramps = mv.index_of(Step::Ramp).is_some();
         let rollout = &self.plan.rollout;
+        let ramp = rollout.ramp.filter(|_| ramps);
         let action = match step {
             Step::Gate => return self.gate_look(id),
             Step::TakeOut => Action::TakeOut { toward: target },
@@ -128,8 +196,11 @@ impl Rollout {
             Step::Identity(expect) => Action::ProbeFingerprint { expect },
             Step::Smoke => Action::SmokePrompt,
             Step::WarmUp => Action::WarmUp { requests: rollout.warm_up_requests },
-            Step::Admit => Action::Admit { weight: rollout.admit_weight },
-            Step::AllReady | Step::AllStopped | Step::Soak | Step::Compare => return,
+            Step::Swap(version) => Action::Swap { version },
+            Step::Evaluate { live } => Action::Evaluate { live },
+            Step::Admit => Action::Admit { weight: ramp.map(|ramp| ramp.weight(0)).or(rollout.admit_weight) },
+            Step::Ramp => Action::Admit { weight: ramp.map(|ramp| ramp.weight(ramped + 1)) },
+            Step::AllReady | Step::AllStopped | Step::AllChecked | Step::Soak | Step::Compare => return,
         };
         if matches!(action, Action::Admit { .. }) {
             // From here on it may have requests, whether a reply comes or not.
@@ -182,8 +253,65 @@ impl Rollout {
             Reply::Healthy => self.reached(id, ReplicaState::Healthy),
             Reply::Fingerprint { seen } => self.fingerprint(id, seen),
             Reply::SmokeAnswered | Reply::WarmedUp => self.warmed(id),
+            Reply::Swapped => {
+                let replica = self.replica_mut(id);
+                (replica.running, replica.traffic) = (None, false);
+                self.advance(id);
+            }
+            Reply::Evaluated { passed, said } => self.evaluated(id, passed, said),
+            Reply::Admitted if self.in_hand(id).step() == Step::Ramp => {
+                let mv = self.in_hand(id);
+                mv.ramped = mv.ramped.saturating_add(1);
+                self.ramp_on(id);
+            }
             Reply::Admitted => self.reached(id, ReplicaState::Readmitted),
         }
+    }
+
+    /// Waits for the next step up, or goes on when all of the weight is given.
+    fn ramp_on(&mut self, id: ReplicaId) {
+        let mv = &self.moves[&id];
+        let Some(ramp) = self.plan.rollout.ramp.filter(|ramp| mv.ramped < ramp.steps) else {
+            return self.advance(id);
+        };
+        // From its last step, so that none is made up for in haste after a restart.
+        let next = self.now + ramp.after(1);
+        self.timers.clear(Timer::StepLimit(id));
+        self.in_hand(id).tries = 0;
+        self.timers.set(Timer::Retry(id), next);
+    }
+
+    /// All of its weight now: there is no time for more, or no way.
+    pub(super) fn ramp_at_once(&mut self, id: ReplicaId) {
+        let steps = self.plan.rollout.ramp.map_or(1, |ramp| ramp.steps);
+        let mv = self.in_hand(id);
+        (mv.ramped, mv.tries) = (steps.saturating_sub(1), 0);
+        self.timers.clear_move(id);
+        self.act(id);
+    }
+
+    /// Whether its move is one that the user's evaluation may stop.
+    fn judged(&self, id: ReplicaId) -> bool {
+        let mv = &self.moves[&id];
+        mv.purpose == Purpose::Goal && mv.target == VersionRef::To
+    }
+
+    /// This one, ready and waiting for the others, is evaluated for all.
+    pub(super) fn evaluate_first(&mut self, id: ReplicaId) {
+        let mv = self.in_hand(id);
+        let at = mv.at;
+        mv.steps.insert(at, Step::Evaluate { live: false });
+        self.enter(id, at);
+    }
+
+    fn evaluated(&mut self, id: ReplicaId, passed: bool, said: String) {
+        let live = self.in_hand(id).step() == Step::Evaluate { live: true };
+        self.note(Note::Evaluated { replica: id, live, passed, said: said.clone() });
+        self.evaluated |= passed && !live;
+        if passed {
+            return self.advance(id);
+        }
+        self.gave_up(id, format!("the evaluation has not passed: {said}"), true);
     }
 
     pub(super) fn reached(&mut self, id: ReplicaId, state: ReplicaState) {
@@ -208,8 +336,12 @@ impl Rollout {
         self.gave_up(id, format!("{seen} answers where {target} should"), true);
     }
 
-    fn done(&mut self, id: ReplicaId) {
+    pub(super) fn done(&mut self, id: ReplicaId) {
         let mv = self.remove_move(id, MoveResult::Done);
+        if mv.leaves {
+            return self.left(id, &mv);
+        }
+        self.quality_passed |= mv.evaluates();
         let state = match mv.target {
             VersionRef::To if mv.purpose == Purpose::Goal => ReplicaState::Soaked,
             _ => ReplicaState::Serving,
@@ -223,92 +355,31 @@ impl Rollout {
         self.set_state(id, state);
     }
 
+    /// A place that was to be emptied is, or is out of rotation with nothing in flight and kept.
+    fn left(&mut self, id: ReplicaId, mv: &Move) {
+        self.replica_mut(id).trouble = None;
+        let kept = mv.index_of(Step::Stop).is_none() && !self.replica(id).dead;
+        if !kept {
+            // One that died on its way out is looked at once more.
+            let stopped = mv.stopped || self.replica(id).state == ReplicaState::Empty;
+            return self.set_state(id, if stopped { ReplicaState::Empty } else { ReplicaState::Down });
+        }
+        self.set_state(id, ReplicaState::Standby);
+        self.replica_mut(id).traffic = false;
+        // Kept for a way back to the old version; from the old version there is none to be kept for.
+        if mv.target == VersionRef::To {
+            let until = self.now + self.plan.strategy.keep_old();
+            self.replica_mut(id).kept_until = Some(until);
+            self.timers.set(Timer::Keep(id), until);
+        }
+    }
+
     /// Ends a move, whatever it has come to.
     pub(super) fn remove_move(&mut self, id: ReplicaId, result: MoveResult) -> Move {
         self.drop_commands(id);
         self.timers.clear_move(id);
         self.note(Note::MoveEnded { replica: id, result });
         self.moves.remove(&id).expect("a move that ends was in hand")
-    }
-
-    // The gate.
-
-    pub(super) fn gate_look(&mut self, id: ReplicaId) {
-        if self.window_shut(id) {
-            let expected = self.plan.rollout.move_expected;
-            let until = next_window(&self.plan.windows, self.now, expected);
-            return self.hold(HoldReason::Window, until);
-        }
-        self.issue(id, false, Action::Observe);
-    }
-
-    /// Going back is not bound to windows: a fleet on two versions is worse than a late move.
-    pub(super) fn window_shut(&mut self, id: ReplicaId) -> bool {
-        let upgrade = self.in_hand(id).target == VersionRef::To;
-        let plan = &self.plan;
-        upgrade
-            && self.now >= self.window_waived_until
-            && !window_holds(&plan.windows, self.now, plan.rollout.move_expected)
-    }
-
-    fn gate_seen(&mut self, id: ReplicaId, seen: crate::Observed) {
-        let serves = self.found(id, seen);
-        let mv = self.in_hand(id);
-        mv.was_serving = serves;
-        let target = mv.target;
-        if serves && self.runs(id, target) {
-            let mv = self.in_hand(id);
-            // It was admitted behind our back, or its canary's soak was broken off: a canary is watched from here on.
-            return match mv.index_of(Step::Soak).filter(|_| mv.canary) {
-                Some(soak) => self.enter(id, soak),
-                None => self.done(id),
-            };
-        }
-        if target == VersionRef::To && !seen.undo_ready {
-            return self.hold(HoldReason::NoWayBack { replica: id }, None);
-        }
-        let gated = target == VersionRef::To || self.plan.rollout.rollback_gated;
-        let gated = gated && !self.plan.strategy.accepts_downtime();
-        if serves && gated && !self.plan.gate.capacity.is_empty() {
-            return self.issue(id, false, Action::MeasureLoad);
-        }
-        self.gate_weighs(id, None);
-    }
-
-    fn gate_weighs(&mut self, id: ReplicaId, load: Option<f64>) {
-        let was_serving = self.in_hand(id).was_serving;
-        let (others, needed) = (self.serving_besides(id), self.others_needed());
-        let gate = &self.plan.gate;
-        // A replica that does not serve costs nothing to move.
-        let shut = if was_serving && others < needed {
-            Some(format!("{others} others serve, {needed} must"))
-        } else {
-            load.filter(|_| was_serving).and_then(|load| {
-                let headroom = headroom(load, &gate.capacity, others)?;
-                let wanted = 1.0 + gate.margin;
-                (headroom < wanted).then(|| {
-                    format!("{others} replicas carry {headroom:.2} times the load of {load:.2}/s, {wanted:.2} times is wanted")
-                })
-            })
-        };
-        match shut {
-            Some(seen) => self.gate_shut(id, seen),
-            None if self.window_shut(id) => self.gate_look(id),
-            None => self.advance(id),
-        }
-    }
-
-    fn gate_shut(&mut self, id: ReplicaId, seen: String) {
-        self.in_hand(id).last.clone_from(&seen);
-        self.note(Note::GateShut { replica: id, seen });
-        let at = self.now + self.plan.gate.recheck;
-        self.timers.set(Timer::Retry(id), at);
-    }
-
-    pub(super) fn gate_wait_over(&mut self, id: ReplicaId) {
-        let seen = self.in_hand(id).last.clone();
-        let seen = if seen.is_empty() { "no answer".to_owned() } else { seen };
-        self.hold(HoldReason::Gate { replica: id, seen }, None);
     }
 
     // The drain.
@@ -390,12 +461,23 @@ impl Rollout {
                 None => unreachable!("nothing is asked while it soaks or waits for others"),
             },
         };
+        let first_weight = step == Step::Admit && self.in_hand(id).index_of(Step::Ramp).is_some();
         if !over {
             self.note(Note::Retry { replica: id, step, reason });
             self.timers.set(Timer::Retry(id), now + every);
         } else if step == Step::AwaitZero {
             // The balancer can't cut; the stop that follows does.
             self.advance(id);
+        } else if !retryable && (first_weight || (step == Step::Ramp && !self.last_weight(id))) {
+            self.note(Note::RampSkipped { replica: id, reason });
+            if first_weight {
+                let mv = self.in_hand(id);
+                mv.steps.retain(|step| *step != Step::Ramp);
+                let at = mv.at;
+                self.enter(id, at);
+            } else {
+                self.ramp_at_once(id);
+            }
         } else {
             self.gave_up(id, reason, !retryable);
         }
@@ -409,9 +491,14 @@ impl Rollout {
         self.gave_up(id, reason, false);
     }
 
+    /// Whether all of its weight was asked for.
+    pub(super) fn last_weight(&self, id: ReplicaId) -> bool {
+        self.plan.rollout.ramp.is_none_or(|ramp| self.moves[&id].ramped + 1 >= ramp.steps)
+    }
+
     pub(super) fn approval_back(&mut self) {
         // A move that never began has not used its approval; one that is for a chunk is used while any of it goes on.
-        let used = self.plan.strategy.together() && !self.moves.is_empty();
+        let used = self.plan.strategy.nobody_first() && !self.moves.is_empty();
         if self.approvals_wanted() == Approve::Each && !used {
             self.approved = true;
         }

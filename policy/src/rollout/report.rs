@@ -1,6 +1,7 @@
 //! Telling: the status for the live view, and the report that names every replica left on the wrong version.
 
 use super::{Replica, Rollout, Run};
+use crate::strategy::Layout;
 use crate::timers::Timer;
 use crate::{
     Exception, FinalReport, Outcome, Phase, ReplicaId, ReplicaState, ReplicaStatus, Status, Time, VersionRef,
@@ -48,7 +49,7 @@ impl Rollout {
             phase: self.phase(),
             goal: self.goal,
             replicas,
-            serving: self.replicas.iter().filter(|replica| replica.state.serves()).count(),
+            serving: self.serving(),
             load: self.load,
             stale_replies: self.stale_replies,
             clock_went_back: self.clock_went_back,
@@ -80,47 +81,59 @@ impl Rollout {
             Run::Abort | Run::Ended(Outcome::Aborted) => VersionRef::From,
             _ => self.goal,
         };
-        let right = |id: &ReplicaId| {
-            let replica = self.replica(*id);
-            replica.state.serves() && self.runs(*id, version)
-        };
-        let (serving, wrong): (Vec<_>, Vec<_>) = self.ids().partition(right);
+        let (to_be_empty, to_serve): (Vec<_>, Vec<_>) =
+            self.ids().partition(|id| self.plan.ends_empty(*id, version));
+        let serves = |id: &ReplicaId| self.replica(*id).state.serves() && self.runs(*id, version);
+        let is_empty = |id: &ReplicaId| self.replica(*id).state == ReplicaState::Empty;
+        let (serving, mut wrong): (Vec<_>, Vec<_>) = to_serve.into_iter().partition(serves);
+        let (empty, not_empty): (Vec<_>, Vec<_>) = to_be_empty.into_iter().partition(is_empty);
+        wrong.extend(not_empty);
+        wrong.sort_unstable();
         let exceptions = wrong.into_iter().map(|id| self.exception(id, version)).collect();
-        FinalReport { phase: self.phase(), version, serving, exceptions }
+        FinalReport { phase: self.phase(), version, serving, empty, exceptions }
     }
 
     fn exception(&self, id: ReplicaId, version: VersionRef) -> Exception {
         let name = self.plan.replicas[id.index()].name.clone();
         let replica = self.replica(id);
-        let mend = match (&self.run, version) {
-            (Run::Ended(_), _) if self.plan.is_drill() => format!("slackwater run PLAN --only {name}"),
-            (Run::Ended(_), VersionRef::From) => format!("slackwater rollback PLAN --only {name}"),
-            (Run::Ended(_), VersionRef::To) => format!("slackwater run PLAN --only {name}"),
-            (_, VersionRef::From) if !self.plan.moves(id) => {
-                format!("after this rollout: slackwater rollback PLAN --only {name}")
-            }
-            (_, VersionRef::To) if !self.plan.moves(id) => {
-                format!("after this rollout: slackwater run PLAN --only {name}")
-            }
-            (Run::Hold(_), _) if replica.state == ReplicaState::Parked => {
+        let again = if version == VersionRef::From && !self.plan.is_drill() { "rollback" } else { "run" };
+        let again = format!("slackwater {again} PLAN{}", self.only_this(id));
+        let mend = match &self.run {
+            Run::Ended(_) => again,
+            _ if !self.plan.moves(id) => format!("after this rollout: {again}"),
+            Run::Hold(_) if replica.state == ReplicaState::Parked => {
                 format!("mend {name}, then: slackwater resume (or: slackwater rollback)")
             }
-            (Run::Hold(_), _) => "slackwater resume (or: slackwater rollback)".to_owned(),
+            Run::Hold(_) => "slackwater resume (or: slackwater rollback)".to_owned(),
             _ => "none yet: the rollout is at work on it".to_owned(),
         };
         Exception {
             replica: id,
             state: replica.state,
             running: replica.running,
-            reason: self.whats_wrong(id),
+            reason: self.whats_wrong(id, version),
             name,
             mend,
         }
     }
 
-    fn whats_wrong(&self, id: ReplicaId) -> String {
+    /// The flag that has a plan do only this replica again; spares follow those they are for.
+    fn only_this(&self, id: ReplicaId) -> String {
+        let spec = &self.plan.replicas[id.index()];
+        match &spec.beside {
+            Some(beside) => format!(" --only {beside}"),
+            // All of them switch together.
+            None if self.plan.strategy.layout() == Layout::Switch || spec.is_spare() => String::new(),
+            None => format!(" --only {}", spec.name),
+        }
+    }
+
+    fn whats_wrong(&self, id: ReplicaId, version: VersionRef) -> String {
         let replica = self.replica(id);
-        let wrong = self.whats_wrong_by_state(replica);
+        let mut wrong = self.whats_wrong_by_state(replica);
+        if self.plan.ends_empty(id, version) {
+            wrong.push_str(", where nothing should run");
+        }
         if self.plan.moves(id) { wrong } else { format!("{wrong} (the plan's `only` leaves it alone)") }
     }
 
@@ -138,6 +151,10 @@ impl Rollout {
                 format!("parked, perhaps still in rotation, running {}{trouble}", version(replica.running))
             }
             ReplicaState::Parked => format!("parked, out of rotation{trouble}"),
+            ReplicaState::Standby => {
+                format!("stands by out of rotation, running {}{trouble}", version(replica.running))
+            }
+            ReplicaState::Empty => format!("does not serve: nothing runs there{trouble}"),
             _ => format!("does not serve{trouble}"),
         }
     }

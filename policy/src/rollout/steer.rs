@@ -1,11 +1,13 @@
 //! Decisions for the rollout as a whole: what to do with the moves in hand, which move is next, when to hold, when it is over.
 
+use super::due::Work;
 use super::{Hold, Move, Purpose, Rollout, Run};
-use crate::gate::next_window;
+use crate::gate::{next_window, window_holds};
+use crate::strategy::Layout;
 use crate::timers::Timer;
 use crate::{
-    Approve, Figure, GuardAction, HoldReason, MoveResult, Note, Outcome, ReplicaId, ReplicaState, Step, Time,
-    Verdict, VersionRef,
+    Approve, EvaluateOn, Figure, GuardAction, HoldReason, MoveResult, Note, Outcome, ReplicaId, ReplicaState,
+    Span, Step, Time, Verdict, VersionRef,
 };
 
 impl HoldReason {
@@ -36,6 +38,10 @@ enum Steer {
     Restore(&'static str),
     /// It serves; what is left of its soak is not waited for.
     LeaveServing,
+    /// The rest of its weight is not waited for.
+    WholeWeight,
+    /// It is ready to be admitted and must not be now.
+    StandBy,
 }
 
 impl Rollout {
@@ -45,8 +51,19 @@ impl Rollout {
         in_hand.into_iter().any(|id| match self.steer(id, &self.moves[&id]) {
             Steer::GoOn => false,
             Steer::CallOff => {
+                let leaves = self.remove_move(id, MoveResult::CalledOff).leaves;
+                if !leaves {
+                    self.approval_back();
+                }
+                true
+            }
+            Steer::WholeWeight => {
+                self.ramp_at_once(id);
+                true
+            }
+            Steer::StandBy => {
                 self.remove_move(id, MoveResult::CalledOff);
-                self.approval_back();
+                self.set_state(id, ReplicaState::Standby);
                 true
             }
             Steer::PutBack(running, reason) => {
@@ -76,12 +93,19 @@ impl Rollout {
         let aborts = self.run == Run::Abort;
         let turned = mv.target != self.goal;
         match mv.step() {
-            Step::Gate | Step::AllReady if holds || aborts || turned || self.a_down_one_waits(id) => {
-                Steer::CallOff
-            }
+            Step::Gate if mv.leaves && !self.taken_over(id) => Steer::CallOff,
+            Step::Gate | Step::AllReady if holds || aborts || turned => Steer::CallOff,
+            Step::Gate | Step::AllReady if !mv.leaves && self.a_down_one_waits(id) => Steer::CallOff,
             Step::Gate | Step::AllReady => Steer::GoOn,
-            Step::Soak | Step::Compare if aborts || turned => Steer::LeaveServing,
-            Step::Soak | Step::Compare => Steer::GoOn,
+            // It stays as it is after an abort; going back it gets no more of the load.
+            Step::Ramp if turned => Steer::LeaveServing,
+            Step::Ramp if aborts && mv.tries == 0 => Steer::WholeWeight,
+            Step::Ramp => Steer::GoOn,
+            _ if mv.watched() && (aborts || turned) => Steer::LeaveServing,
+            _ if mv.watched() => Steer::GoOn,
+            Step::AllChecked if holds && !aborts && !turned && self.waits_outside() => Steer::StandBy,
+            // A process that goes for others goes; those that mend come after it.
+            _ if mv.leaves && (mv.stopped || !mv.was_serving) => Steer::GoOn,
             _ if mv.stopped || !mv.was_serving => {
                 // Toward the old version it mends by itself; a hold lets it finish, for all to serve.
                 if mv.target == VersionRef::To && (aborts || turned) {
@@ -91,7 +115,8 @@ impl Rollout {
                 }
             }
             _ => {
-                let reason = if aborts {
+                // A spare on its way out is best seen off.
+                let reason = if aborts && !(mv.leaves && self.plan.is_spare(id)) {
                     "aborted"
                 } else if turned {
                     "rolled back"
@@ -104,6 +129,7 @@ impl Rollout {
                 };
                 match self.replica(id).running.filter(|_| self.can_put_back(id)) {
                     Some(running) => Steer::PutBack(running, reason),
+                    None if mv.leaves && self.plan.is_spare(id) => Steer::GoOn,
                     None if mv.target == VersionRef::To && (aborts || turned) => Steer::Restore(reason),
                     None => Steer::GoOn,
                 }
@@ -111,32 +137,61 @@ impl Rollout {
         }
     }
 
+    /// Whether one that is ready stays out of rotation when the rollout holds: those it is to replace serve.
+    fn waits_outside(&self) -> bool {
+        self.plan.strategy.layout() == Layout::Switch
+    }
+
     /// A serving replica does not wait at the gate for one that is down and could be moved first.
     fn a_down_one_waits(&self, at_gate: ReplicaId) -> bool {
-        self.replica(at_gate).state.serves()
-            && self.ids().any(|id| !self.replica(id).state.serves() && self.is_pending(id))
+        let down = |id: ReplicaId| !self.replica(id).state.serves() && self.due(id) == Some(Work::Bring);
+        self.replica(at_gate).state.serves() && self.ids().any(down)
     }
 
-    fn is_pending(&self, id: ReplicaId) -> bool {
-        let replica = self.replica(id);
-        let there = replica.state.serves() && self.runs(id, self.goal);
-        !there
-            && self.plan.moves(id)
-            && replica.state != ReplicaState::Parked
-            && replica.survey.is_none()
-            && !self.moves.contains_key(&id)
-    }
-
-    /// Those that are down first, then a canary that is due, then the plan's order, then as listed.
-    fn next_pending(&self) -> Option<ReplicaId> {
+    /// What needs no asking first, then those that are down, then a canary that is due, then the plan's order, then as listed.
+    fn next_due(&self) -> Option<(ReplicaId, Work)> {
         let order = self.plan.strategy.order();
         let rank = |id: ReplicaId| {
             let name = &self.plan.replicas[id.index()].name;
             let canary = self.canary_next() && self.plan.strategy.canary() == Some(name);
             (!canary, order.iter().position(|other| other == name).unwrap_or(order.len()))
         };
-        let pending = self.ids().filter(|id| self.is_pending(*id));
-        pending.min_by_key(|id| (self.replica(*id).state.serves(), rank(*id), *id))
+        let due = self.ids().filter_map(|id| self.due(id).map(|work| (id, work)));
+        let may = due.filter(|(id, work)| self.may_begin(*id, *work));
+        may.min_by_key(|(id, work)| (*work == Work::Bring, self.replica(*id).state.serves(), rank(*id), *id))
+    }
+
+    /// Whether the strategy lets this move begin beside those in hand.
+    fn may_begin(&self, id: ReplicaId, work: Work) -> bool {
+        if work != Work::Bring {
+            // One that can't be spared yet does not stand at its gate while another is down and could come first.
+            let spared = self.serving() > self.others_needed();
+            return work == Work::Revive || spared || !self.a_down_one_waits(id);
+        }
+        let quality = self.plan.rollout.quality.as_ref();
+        let evaluated_first = quality.is_some_and(|spec| spec.replicas == EvaluateOn::First);
+        let asks_first = (self.approvals_wanted() == Approve::First && self.upgrades_done == 0)
+            || (self.goal == VersionRef::To && evaluated_first && !self.quality_passed);
+        if (asks_first && !self.plan.strategy.nobody_first()) || self.canary_next() {
+            return self.moves.is_empty();
+        }
+        let serves = self.replica(id).state.serves();
+        match self.plan.strategy.layout() {
+            Layout::InPlace => {
+                let left = self.moves.values().any(|mv| !matches!(mv.step(), Step::Gate | Step::AllReady));
+                // Nobody joins those that have left together.
+                self.moves.len() < self.plan.strategy.max_unavailable()
+                    && !(self.plan.strategy.together() && left)
+            }
+            Layout::Halves => {
+                let on_the_way =
+                    |mv: &Move| !mv.watched() && !matches!(mv.step(), Step::Gate | Step::AllReady);
+                !serves || !self.moves.values().any(on_the_way)
+            }
+            // With nothing in hand the gate says what is missing.
+            Layout::Surge => !serves || self.moves.is_empty() || self.room(),
+            Layout::Switch | Layout::Pairs => true,
+        }
     }
 
     /// Begins the next move, if one may begin. Whether it did or decided anything else.
@@ -144,28 +199,21 @@ impl Rollout {
         if self.run != Run::Go {
             return false;
         }
-        let first_alone = self.approvals_wanted() == Approve::First && self.upgrades_done == 0;
-        let at_once =
-            if first_alone || self.canary_next() { 1 } else { self.plan.strategy.max_unavailable() };
-        if self.moves.len() >= at_once {
-            return false;
-        }
-        // Nobody joins those that have left together, and what was approved for one of them was for all.
-        let joins = self.plan.strategy.together() && !self.moves.is_empty();
-        if joins && !self.moves.values().all(|mv| matches!(mv.step(), Step::Gate | Step::AllReady)) {
-            return false;
-        }
-        if self.undecided && self.canary_next() {
+        if self.undecided && self.canary_next() && self.moves.is_empty() {
             self.hold(HoldReason::Comparison, None);
             return true;
         }
-        let Some(id) = self.next_pending() else { return false };
+        let Some((id, work)) = self.next_due() else { return false };
+        if work != Work::Bring {
+            self.begin(id, self.goal, Purpose::Goal, work);
+            return true;
+        }
         if self.replica(id).moves_done > self.plan.rollout.revivals {
             self.park_idle(id, "went down again after it was moved and brought up again".to_owned());
             return true;
         }
         let ask = match self.approvals_wanted() {
-            Approve::Each => !joins,
+            Approve::Each => !self.joins(),
             Approve::First => self.upgrades_done > 0,
             Approve::None => false,
         };
@@ -176,8 +224,14 @@ impl Rollout {
         if self.approvals_wanted() == Approve::Each {
             self.approved = false;
         }
-        self.begin(id, self.goal, Purpose::Goal);
+        self.begin(id, self.goal, Purpose::Goal, work);
         true
+    }
+
+    /// Whether what was approved for those in hand was for the next one too.
+    pub(super) fn joins(&self) -> bool {
+        let together = self.plan.strategy.nobody_first();
+        together && self.moves.values().any(|mv| mv.purpose == Purpose::Goal && !mv.leaves && !mv.watched())
     }
 
     /// Lets one go on that waited for others which are now where it is. Whether there was one.
@@ -188,16 +242,31 @@ impl Rollout {
         };
         let ready = !any(&[Step::Gate]);
         let stopped = !any(&[Step::TakeOut, Step::AwaitZero, Step::Stop]);
+        let checked = any(&[Step::AllChecked]) && self.all_checked();
         let free = self.moves.iter().find(|(_, mv)| match mv.step() {
             Step::AllReady => ready,
             Step::AllStopped => stopped,
+            Step::AllChecked => checked,
             _ => false,
         });
-        let Some((id, mv)) = free.map(|(id, mv)| (*id, mv)) else { return false };
-        if mv.step() == Step::AllStopped {
+        let Some((id, step)) = free.map(|(id, mv)| (*id, mv.step())) else { return false };
+        let now = self.now;
+        if step == Step::AllStopped {
             self.advance(id);
+        } else if step == Step::AllChecked {
+            // The gate has asked for time enough; here it may only not be over.
+            let over = self.plan.strategy.layout() == Layout::Switch
+                && now >= self.window_waived_until
+                && !window_holds(&self.plan.windows, now, Span::ZERO);
+            if over {
+                self.hold_for_the_window();
+            } else if self.nobody_was_evaluated() {
+                self.evaluate_first(id);
+            } else {
+                self.advance(id);
+            }
         } else if self.window_shut(id) {
-            self.gate_look(id);
+            self.hold_for_the_window();
         } else if self.replica(id).state.serves() && self.serving_besides(id) < self.others_needed() {
             // Somebody went down since its gate: it waits there.
             self.enter(id, 0);
@@ -207,13 +276,28 @@ impl Rollout {
         true
     }
 
+    /// Whether the one that was to be evaluated for all has not passed: it failed, or went down before.
+    pub(super) fn nobody_was_evaluated(&self) -> bool {
+        let first = |spec: &crate::QualitySpec| spec.out_of_rotation && spec.replicas == EvaluateOn::First;
+        !self.evaluated
+            && self.goal == VersionRef::To
+            && self.plan.rollout.quality.as_ref().is_some_and(first)
+    }
+
     /// With nothing in hand: over, or holding at what serves. Whether that is news.
     pub(super) fn rest(&mut self) -> bool {
         if !self.moves.is_empty() || self.replicas.iter().any(|replica| replica.survey.is_some()) {
             return false;
         }
+        // Hold means N, and so does the end: what stands by is let back in where it is missed.
+        let resting = self.run == Run::Abort || matches!(&self.run, Run::Hold(hold) if !hold.settled);
+        let missed = resting && self.serving() < self.plan.count();
+        if let Some(id) = self.ids().find(|id| missed && self.stands_by(*id)) {
+            self.begin(id, VersionRef::From, Purpose::PutBack, Work::Revive);
+            return true;
+        }
         let mut moved = self.ids().filter(|id| self.plan.moves(*id));
-        let all_there = moved.all(|id| !self.is_pending(id) && self.replica(id).state.serves());
+        let all_there = moved.all(|id| self.there(id) && self.due(id).is_none());
         match &mut self.run {
             Run::Go if all_there => {
                 self.end(if self.goal == VersionRef::To { Outcome::Completed } else { Outcome::RolledBack });
@@ -221,8 +305,7 @@ impl Rollout {
             Run::Abort => self.end(Outcome::Aborted),
             Run::Hold(hold) if !hold.settled => {
                 hold.settled = true;
-                let of = self.replicas.len();
-                let serving = self.replicas.iter().filter(|replica| replica.state.serves()).count();
+                let (serving, of) = (self.serving(), self.plan.count());
                 self.note(Note::HoldSettled { serving, of });
                 self.safety.check_report(&self.report());
             }

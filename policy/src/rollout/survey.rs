@@ -69,6 +69,7 @@ impl Rollout {
             mv.drain = DrainWatch::default();
         }
         let running = self.known(id, seen.version.filter(|_| seen.process));
+        let was_running = self.replica(id).running;
         let replica = self.replica_mut(id);
         replica.seen_serving = serves;
         replica.dead = !seen.process;
@@ -81,13 +82,22 @@ impl Rollout {
         if serves && !in_move {
             replica.trouble = None;
         }
+        // A place that may be empty is, when nothing is there and the balancer knows nothing of it.
+        let empty = !seen.process && !seen.in_rotation;
+        let unchanged = seen.process && seen.healthy && !seen.in_rotation && running == was_running;
         let state = match self.replica(id).state {
             _ if in_move => return serves,
             ReplicaState::Parked if !serves => ReplicaState::Parked,
             before if serves && before.serves() => before,
             _ if serves => ReplicaState::Serving,
+            ReplicaState::Empty | ReplicaState::Standby if empty => ReplicaState::Empty,
+            _ if empty && self.plan.is_spare(id) => ReplicaState::Empty,
+            ReplicaState::Standby if unchanged => ReplicaState::Standby,
             _ => ReplicaState::Down,
         };
+        if state == ReplicaState::Empty {
+            self.replica_mut(id).trouble = None;
+        }
         self.set_state(id, state);
         serves
     }
@@ -110,41 +120,67 @@ impl Rollout {
         let Some(mv) = self.moves.get_mut(&id) else { return };
         mv.drain.interrupted();
         let (step, purpose, target, canary) = (mv.step(), mv.purpose, mv.target, mv.canary);
+        let (watched, light, leaves, at) = (mv.watched(), mv.light, mv.leaves, mv.at);
         let take_out = mv.index_of(Step::TakeOut);
         let health = mv.index_of(Step::Health);
         let Replica { dead, seen_serving, .. } = *self.replica(id);
-        let runs_target = self.runs(id, target) && !dead;
+        let runs_target = self.runs(id, target) && !dead && !leaves;
         match step {
             Step::Gate | Step::AllReady => self.enter(id, 0),
             Step::Soak | Step::Compare if runs_target && seen_serving => {}
-            Step::Soak | Step::Compare if canary && dead => {
+            Step::Evaluate { live: true } | Step::Ramp if runs_target && seen_serving => self.enter(id, at),
+            _ if watched && canary && dead => {
                 self.bring_up_failed(id, "found down after the restart, while it soaked".to_owned(), true);
             }
             Step::Admit if runs_target && seen_serving => self.reached(id, ReplicaState::Readmitted),
             // It takes requests, or may: before it is touched again the gate is asked again.
-            _ if matches!(step, Step::Soak | Step::Compare) || seen_serving => {
+            _ if watched || step == Step::Ramp || seen_serving => {
                 self.remove_move(id, MoveResult::CalledOff);
-                self.replica_mut(id).moves_done += u32::from(matches!(step, Step::Soak | Step::Compare));
+                self.replica_mut(id).moves_done += u32::from(watched);
                 self.set_state(id, if seen_serving { ReplicaState::Serving } else { ReplicaState::Down });
             }
             _ if purpose == Purpose::PutBack && dead => {
                 self.restore(id, "found down after the restart".to_owned());
             }
-            Step::Start(_) | Step::Health | Step::Identity(_) | Step::Smoke | Step::WarmUp | Step::Admit
+            Step::Swap(_)
+            | Step::Start(_)
+            | Step::Health
+            | Step::Identity(_)
+            | Step::Smoke
+            | Step::WarmUp
+            | Step::Evaluate { live: false }
+            | Step::AllChecked
+            | Step::Admit
                 if runs_target =>
             {
                 self.enter(id, health.unwrap_or(0));
+            }
+            _ if light && (dead || take_out.is_none()) => {
+                self.by_start(id);
+                self.enter(id, 0);
             }
             _ => self.enter(id, take_out.unwrap_or(0)),
         }
     }
 
     pub(super) fn came_up(&mut self, id: ReplicaId) {
-        let down = matches!(self.replica(id).state, ReplicaState::Down | ReplicaState::Parked);
+        let down =
+            matches!(self.replica(id).state, ReplicaState::Down | ReplicaState::Parked | ReplicaState::Empty);
+        let unconfirmed = self.moves.get(&id).is_some_and(|mv| mv.drain.confirmed_at.is_none());
         match self.moves.get(&id).map(super::Move::step) {
             None if down => self.survey(id),
+            // Nothing says that it is still out of rotation.
+            None if self.replica(id).state == ReplicaState::Standby => self.replica_mut(id).traffic = true,
             // Until the balancer confirms that it is out it may be given requests again, and those are drained.
             Some(Step::Gate | Step::AllReady | Step::TakeOut) => {
+                let replica = self.replica_mut(id);
+                (replica.dead, replica.traffic) = (false, true);
+                if replica.state == ReplicaState::Empty {
+                    self.set_state(id, ReplicaState::Down);
+                }
+            }
+            // Nobody took it out: it was empty when its move began.
+            Some(_) if unconfirmed => {
                 let replica = self.replica_mut(id);
                 (replica.dead, replica.traffic) = (false, true);
             }
@@ -156,12 +192,14 @@ impl Rollout {
         self.note(Note::WentDown { replica: id, reason: reason.clone() });
         let replica = self.replica_mut(id);
         (replica.dead, replica.seen_serving) = (true, false);
-        replica.trouble = Some(format!("went down: {reason}"));
+        if replica.state != ReplicaState::Empty {
+            replica.trouble = Some(format!("went down: {reason}"));
+        }
         if replica.survey.is_some() {
             // What is on its way may have been seen before.
             self.survey(id);
         }
-        if self.replica(id).state.serves() {
+        if self.replica(id).state.serves() || self.replica(id).state == ReplicaState::Standby {
             self.set_state(id, ReplicaState::Down);
         }
         // Moves are set right when the survey is over.
@@ -173,8 +211,8 @@ impl Rollout {
             // Still to be confirmed out, or on its way down by our order.
             (Step::TakeOut | Step::Stop | Step::AllStopped | Step::GpuFree(_), _) => {}
             // A canary that dies while it is watched has told what it was to tell.
-            (step, _) => {
-                let told = mv.canary && matches!(step, Step::Soak | Step::Compare);
+            _ => {
+                let told = mv.canary && (mv.watched() || mv.step() == Step::Ramp);
                 self.bring_up_failed(id, format!("went down: {reason}"), told);
             }
         }

@@ -6,9 +6,9 @@
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use slackwater_policy::{
-    Approve, AtDeadline, Block, CapacityRow, Compare, CompareSpec, Event, Figure, Guard, GuardAction,
-    OnFailure, Operator, Outcome, Plan, ReplicaId, Reply, Rollout, Span, StrategySpec, Target, Then, Verdict,
-    VersionRef, Window,
+    Approve, AtDeadline, Block, CapacityRow, Compare, CompareSpec, EvaluateOn, Event, Exception, Figure,
+    Guard, GuardAction, OnFailure, Operator, Outcome, Plan, QualitySpec, RampSpec, ReplicaId, ReplicaSpec,
+    Reply, Rollout, Span, StrategySpec, Target, Then, Verdict, VersionRef, Window,
 };
 
 use crate::happy::plan;
@@ -46,6 +46,9 @@ enum Fault {
     AdmitFails,
     TakeOutFails,
     LongStreams,
+    SwapFails,
+    Wanting(VersionRef, bool),
+    NoWeights,
     Mended,
 }
 
@@ -61,6 +64,9 @@ fn faults() -> impl Strategy<Value = Fault> {
         Just(Fault::AdmitFails),
         Just(Fault::TakeOutFails),
         Just(Fault::LongStreams),
+        Just(Fault::SwapFails),
+        Just(Fault::NoWeights),
+        any::<bool>().prop_map(|live| Fault::Wanting(VersionRef::To, live)),
         Just(Fault::Mended),
     ]
 }
@@ -80,7 +86,7 @@ fn verdicts() -> impl Strategy<Value = Verdict> {
 }
 
 fn happenings() -> impl Strategy<Value = Happening> {
-    let replica = 0_u16..5;
+    let replica = 0_u16..8;
     prop_oneof![
         3 => replica.clone().prop_map(Happening::Crash),
         1 => replica.clone().prop_map(Happening::CrashUntold),
@@ -176,6 +182,11 @@ enum Kind {
     Rolling,
     Recreate { single: bool, at_once: Option<u16> },
     Canary { named: bool, compare: Option<bool> },
+    Surge { spares: usize, max_unavailable: u16 },
+    BlueGreen { keep_old: u64 },
+    SideBySide { pairs_at_once: u16, keep_old: u64 },
+    Halves { named: bool },
+    Swap,
 }
 
 fn kinds() -> impl Strategy<Value = Kind> {
@@ -184,6 +195,12 @@ fn kinds() -> impl Strategy<Value = Kind> {
         2 => Just(Kind::Rolling),
         1 => any::<(bool, Option<bool>)>().prop_map(|(named, compare)| Kind::Canary { named, compare }),
         1 => chunks.prop_map(|(single, at_once)| Kind::Recreate { single, at_once }),
+        2 => (1_usize..4, 0_u16..3).prop_map(|(spares, max_unavailable)| Kind::Surge { spares, max_unavailable }),
+        2 => prop_oneof![Just(0_u64), Just(60), Just(900)].prop_map(|keep_old| Kind::BlueGreen { keep_old }),
+        2 => (1_u16..4, prop_oneof![Just(0_u64), Just(60), Just(900)])
+            .prop_map(|(pairs_at_once, keep_old)| Kind::SideBySide { pairs_at_once, keep_old }),
+        2 => any::<bool>().prop_map(|named| Kind::Halves { named }),
+        1 => Just(Kind::Swap),
     ]
 }
 
@@ -210,6 +227,34 @@ fn set_strategy(plan: &mut Plan, kind: Kind) {
                 order: vec!["r1".to_owned()],
             };
         }
+        Kind::Surge { spares, max_unavailable } => {
+            let most = u16::try_from(plan.replicas.len() - 1).unwrap();
+            let max_unavailable = max_unavailable.min(most);
+            add_spares(plan, spares);
+            plan.strategy = StrategySpec::Surge { max_unavailable, order: vec!["r1".to_owned()] };
+        }
+        Kind::BlueGreen { keep_old } => {
+            add_spares(plan, plan.replicas.len());
+            plan.strategy = StrategySpec::BlueGreen { keep_old: secs(keep_old) };
+        }
+        Kind::SideBySide { pairs_at_once, keep_old } => {
+            let pairs = plan.replicas.len();
+            let pairs_at_once = pairs_at_once.min(u16::try_from(pairs).unwrap());
+            add_spares(plan, pairs);
+            for index in 0..pairs {
+                plan.replicas[pairs + index].beside = Some(format!("r{index}"));
+            }
+            let order = vec!["r1".to_owned()];
+            plan.strategy = StrategySpec::SideBySide { pairs_at_once, keep_old: secs(keep_old), order };
+        }
+        Kind::Halves { named } => {
+            let first = if named { vec!["r1".to_owned()] } else { Vec::new() };
+            plan.strategy = StrategySpec::Halves { first };
+        }
+        Kind::Swap => {
+            let max_unavailable = u16::try_from(plan.strategy.max_unavailable()).unwrap();
+            plan.strategy = StrategySpec::Swap { max_unavailable, order: vec!["r1".to_owned()] };
+        }
         Kind::Recreate { single, at_once } => {
             if single {
                 plan.replicas.truncate(1);
@@ -225,33 +270,80 @@ fn set_strategy(plan: &mut Plan, kind: Kind) {
     }
 }
 
-/// Any strategy's plan: a drill or not, of all replicas or some.
+fn add_spares(plan: &mut Plan, spares: usize) {
+    for index in 0..spares {
+        plan.replicas.push(ReplicaSpec {
+            name: format!("s{index}"),
+            gpus: Vec::new(),
+            spare: true,
+            beside: None,
+        });
+    }
+}
+
+fn qualities() -> impl Strategy<Value = Option<QualitySpec>> {
+    let asked = (1_u8..4, any::<bool>()).prop_map(|(when, first)| QualitySpec {
+        out_of_rotation: when & 1 != 0,
+        live: when & 2 != 0,
+        replicas: if first { EvaluateOn::First } else { EvaluateOn::Each },
+        command: Vec::new(),
+    });
+    prop_oneof![2 => Just(None), 1 => asked.prop_map(Some)]
+}
+
+/// Any strategy's plan: a drill or not, of all replicas or some, evaluated and ramped or not.
 fn any_plans() -> impl Strategy<Value = Plan> {
     let some = prop::collection::vec(any::<bool>(), 5);
     let named = prop_oneof![3 => Just(None), 1 => some.prop_map(Some)];
-    (plans(), kinds(), prop::bool::weighted(0.25), named).prop_map(|(mut plan, kind, drill, named)| {
-        set_strategy(&mut plan, kind);
-        if drill {
-            plan.target = Target::Same;
-            plan.to.name.clone_from(&plan.from.name);
+    let ramps = prop_oneof![
+        2 => Just(None),
+        1 => (1_u8..100, 1_u8..5).prop_map(|(from, steps)| Some(RampSpec { from, steps, over: secs(40) })),
+    ];
+    (plans(), kinds(), prop::bool::weighted(0.25), named, qualities(), ramps).prop_map(
+        |(mut plan, kind, drill, named, quality, ramp)| {
+            set_strategy(&mut plan, kind);
+            (plan.rollout.quality, plan.rollout.ramp) = (quality, ramp);
+            let in_place = plan.count() == plan.replicas.len();
+            if drill && in_place && !matches!(plan.strategy, StrategySpec::Swap { .. }) {
+                plan.target = Target::Same;
+                plan.to.name.clone_from(&plan.from.name);
+            }
+            let named = named.filter(|_| !matches!(kind, Kind::BlueGreen { .. })).unwrap_or_default();
+            let chosen = plan.replicas.iter().zip(named);
+            let chosen = chosen.filter(|(replica, chosen)| *chosen && !replica.is_spare());
+            plan.only = chosen.map(|(replica, _)| replica.name.clone()).collect();
+            allow(&mut plan);
+            plan
+        },
+    )
+}
+
+/// Takes out of a drawn plan what it may not have.
+fn allow(plan: &mut Plan) {
+    let only = plan.only.clone();
+    let moved = |name: &String| only.is_empty() || only.contains(name);
+    match &mut plan.strategy {
+        StrategySpec::Canary { canary, order, .. } => {
+            *canary = canary.take().filter(moved);
+            order.retain(moved);
         }
-        let named = named.unwrap_or_default();
-        let chosen = plan.replicas.iter().zip(named).filter(|(_, chosen)| *chosen);
-        plan.only = chosen.map(|(replica, _)| replica.name.clone()).collect();
-        if let StrategySpec::Canary { canary, .. } = &mut plan.strategy
-            && canary.as_ref().is_some_and(|name| !plan.only.is_empty() && !plan.only.contains(name))
-        {
-            *canary = None;
-        }
-        let (StrategySpec::Rolling { order, .. }
-        | StrategySpec::Canary { order, .. }
-        | StrategySpec::Recreate { order, .. }) = &mut plan.strategy
-        else {
-            unreachable!("a strategy these plans do not draw");
-        };
-        order.retain(|name| plan.only.is_empty() || plan.only.contains(name));
-        plan
-    })
+        StrategySpec::Rolling { order, .. }
+        | StrategySpec::Recreate { order, .. }
+        | StrategySpec::Surge { order, .. }
+        | StrategySpec::SideBySide { order, .. }
+        | StrategySpec::Swap { order, .. } => order.retain(moved),
+        StrategySpec::Halves { first } => first.retain(moved),
+        StrategySpec::BlueGreen { .. } => {}
+        _ => unreachable!("a strategy these plans do not draw"),
+    }
+    let together = matches!(plan.strategy, StrategySpec::BlueGreen { .. } | StrategySpec::Halves { .. });
+    if together && plan.rollout.approve == Approve::First {
+        plan.rollout.approve = Approve::Each;
+    }
+    if let (StrategySpec::Recreate { .. }, Some(quality)) = (&plan.strategy, &mut plan.rollout.quality) {
+        quality.replicas = EvaluateOn::Each;
+    }
+    plan.validate().unwrap();
 }
 
 fn apply(run: &mut Run, happening: &Happening, untold: &mut [bool]) {
@@ -325,6 +417,9 @@ fn apply(run: &mut Run, happening: &Happening, untold: &mut [bool]) {
                 Fault::AdmitFails => real.admit_fails = true,
                 Fault::TakeOutFails => real.take_out_fails = true,
                 Fault::LongStreams => real.busy_for = secs(500),
+                Fault::SwapFails => real.swap_fails = true,
+                Fault::Wanting(version, live) => real.evaluation_fails = Some((*version, *live)),
+                Fault::NoWeights => run.world.weights_work = false,
                 Fault::Mended => mend(run, usize::from(id % count)),
             }
         }
@@ -345,6 +440,7 @@ fn mend(run: &mut Run, id: usize) {
     (real.never_healthy, real.stuck_gauge, real.smoke_fails) = (None, None, None);
     (real.gpu_lingers, real.wrong_version, real.admit_fails, real.take_out_fails) =
         (false, false, false, false);
+    (real.swap_fails, real.evaluation_fails) = (false, None);
     real.undo_ready = true;
     (real.busy_for, real.busy_until) = (secs(10), T0);
 }
@@ -357,12 +453,33 @@ fn nobody_is_unnamed(run: &Run, untold: &[bool]) {
         let plan = run.rollout.plan();
         let right = plan.is_drill() || run.world.real[id].process == Some(report.version);
         let serves = run.world.serves(id) && right;
+        let empty = report.empty.iter().any(|empty| empty.index() == id);
+        let empty = empty && run.world.real[id].process.is_none() && !run.world.real[id].in_rotation;
         assert!(
-            named || serves || *untold,
+            named || serves || empty || *untold,
             "r{id} is neither right nor named: {report:#?} {:#?}",
             run.world.real[id]
         );
     }
+}
+
+/// With everything mended a person who only ever says go on brings it to its end: it never holds for nothing.
+fn on_it_goes(mut run: Run) {
+    // Each hold is for an approval, the window, the gate, or one of the replicas.
+    for _ in 0..40 {
+        if run.rollout.outcome().is_some() {
+            break;
+        }
+        run.order(Operator::Resume).run();
+    }
+    let outcome = run.rollout.outcome();
+    assert!(outcome.is_some(), "{:#?}", run.rollout.status());
+    let untold = vec![false; run.world.real.len()];
+    nobody_is_unnamed(&run, &untold);
+    let report = run.rollout.report();
+    let alone = |exception: &Exception| !run.rollout.plan().moves(exception.replica);
+    let wrong = report.exceptions.iter().filter(|exception| !alone(exception)).count();
+    assert!(outcome == Some(Outcome::Aborted) || wrong == 0, "{report:#?}");
 }
 
 fn survives(plan: Plan, fates: &[Fate], happenings: &[(u8, Happening)]) {
@@ -401,16 +518,20 @@ fn survives(plan: Plan, fates: &[Fate], happenings: &[(u8, Happening)]) {
         *untold = false;
         if !run.rollout.plan().moves(ReplicaId(u16::try_from(id).unwrap())) {
             // One that is left alone is mended by somebody else.
-            run.world.real[id].process = Some(VersionRef::From);
+            let plan = run.rollout.plan();
+            run.world.real[id].process = (!plan.replicas[id].is_spare()).then_some(VersionRef::From);
         }
     }
     run.restart().run();
+    on_it_goes(run.clone());
     run.order(Operator::Rollback).run();
     assert_eq!(run.rollout.outcome(), Some(Outcome::RolledBack), "{:#?}", run.rollout.status());
     let plan = run.rollout.plan();
     for id in 0..run.world.real.len() {
         let process = run.world.real[id].process;
-        if plan.moves(ReplicaId(u16::try_from(id).unwrap())) {
+        if plan.replicas[id].is_spare() {
+            assert!(process.is_none() && !run.world.real[id].in_rotation, "empty again");
+        } else if plan.moves(ReplicaId(u16::try_from(id).unwrap())) {
             assert!(run.world.serves(id) && (plan.is_drill() || process == Some(VersionRef::From)));
         } else {
             assert_eq!(run.world.real[id].starts, 0, "left alone");

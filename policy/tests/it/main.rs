@@ -8,6 +8,7 @@ mod chaos;
 mod comparison;
 mod faults;
 mod happy;
+mod places;
 mod plans;
 mod strategies;
 mod world;

@@ -10,10 +10,10 @@ use crate::happy::plan;
 use crate::world::{Fate, Run, at, secs};
 
 /// A plan, what is true at its good end, and what after it was rolled back.
-struct Case {
-    plan: Plan,
-    done: fn(&Run) -> bool,
-    back: fn(&Run) -> bool,
+pub(crate) struct Case {
+    pub(crate) plan: Plan,
+    pub(crate) done: fn(&Run) -> bool,
+    pub(crate) back: fn(&Run) -> bool,
 }
 
 fn run(plan: &Plan) -> Run {
@@ -30,12 +30,12 @@ fn held(run: &Run) -> Option<HoldReason> {
 }
 
 /// Every order and a restart of the executor after every event, with and without a replica that does not come up as it should.
-fn survives_everywhere(case: &Case) {
-    for broken in [None, Some(0), Some(1)] {
+pub(crate) fn survives_everywhere(case: &Case) {
+    for broken in [None, Some(0), Some(1), Some(case.plan.replicas.len() - 1)] {
         let mut plan = case.plan.clone();
         plan.rollout.steps.health.within = Some(secs(80));
         let broken = broken.filter(|id| plan.replicas.get(*id).is_some());
-        let n = plan.replicas.len();
+        let n = plan.count();
         let mut run = run(&plan);
         if let Some(id) = broken {
             run.world.real[id].never_healthy = Some(VersionRef::To);
@@ -48,14 +48,14 @@ fn survives_everywhere(case: &Case) {
                 run
             };
             let mut paused = ordered(Operator::Pause);
-            assert_eq!(paused.serving(), n, "hold means N: {:#?}", paused.rollout.status());
+            assert!(paused.serving() >= n, "hold means N: {:#?}", paused.rollout.status());
             if paused.rollout.outcome().is_none() {
                 paused.order(Operator::Resume).run();
             }
             assert!(broken.is_some() || (case.done)(&paused), "{:#?}", paused.rollout.status());
 
             let aborted = ordered(Operator::Abort);
-            assert_eq!(aborted.serving(), n, "{:#?}", aborted.rollout.status());
+            assert!(aborted.serving() >= n, "{:#?}", aborted.rollout.status());
             assert_eq!(aborted.rollout.outcome(), Some(Outcome::Aborted));
 
             let back = ordered(Operator::Rollback);
@@ -66,7 +66,7 @@ fn survives_everywhere(case: &Case) {
             restarted.world.clear_queue();
             restarted.rollout = Rollout::replay(plan.clone(), &restarted.records).unwrap();
             restarted.restart().run();
-            assert_eq!(restarted.serving(), n);
+            assert!(restarted.serving() >= n);
             assert!(broken.is_some() || (case.done)(&restarted), "{:#?}", restarted.rollout.status());
             assert_eq!(fold(&plan, &restarted.records).cut, 0, "nobody was cut by the crash");
             assert!(run.step());
@@ -159,7 +159,7 @@ fn one_that_came_back_by_itself_before_its_turn_is_restarted_and_after_it_is_not
     }
 }
 
-fn only(mut plan: Plan, names: &[&str]) -> Plan {
+pub(crate) fn only(mut plan: Plan, names: &[&str]) -> Plan {
     plan.only = names.iter().map(|name| (*name).to_owned()).collect();
     plan
 }

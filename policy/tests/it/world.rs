@@ -38,6 +38,10 @@ pub(crate) struct Real {
     pub(crate) undo_ready: bool,
     pub(crate) admit_fails: bool,
     pub(crate) take_out_fails: bool,
+    pub(crate) swap_fails: bool,
+    /// The user's evaluation finds this version wanting, live or not.
+    pub(crate) evaluation_fails: Option<(VersionRef, bool)>,
+    pub(crate) weight: u8,
 }
 
 /// What becomes of a reply.
@@ -59,6 +63,7 @@ pub(crate) struct World {
     pub(crate) load: f64,
     pub(crate) start_takes: Span,
     pub(crate) cut_works: bool,
+    pub(crate) weights_work: bool,
     /// Both names mean one version: nothing seen from outside tells a restarted replica from another.
     pub(crate) one_version: bool,
     queue: BTreeMap<(Time, u64), Event>,
@@ -84,13 +89,19 @@ impl World {
             undo_ready: true,
             admit_fails: false,
             take_out_fails: false,
+            swap_fails: false,
+            evaluation_fails: None,
+            weight: 100,
         };
+        let nothing = Real { in_rotation: false, process: None, ..real };
+        let places = plan.replicas.iter().map(|spec| if spec.is_spare() { &nothing } else { &real });
         World {
             now: T0,
-            real: vec![real; plan.replicas.len()],
+            real: places.cloned().collect(),
             load: 10.0,
             start_takes: secs(60),
             cut_works: true,
+            weights_work: true,
             one_version: plan.from.name == plan.to.name,
             queue: BTreeMap::new(),
             order: 0,
@@ -169,6 +180,7 @@ impl World {
     fn effect(&mut self, command: &Command) -> (Reply, Span) {
         let now = self.now;
         let (load, start_takes, cut_works) = (self.load, self.start_takes, self.cut_works);
+        let weights_work = self.weights_work;
         let one_version = self.one_version;
         let not_yet = |reason: &str| Reply::Failed { reason: reason.to_owned(), retryable: true };
         let Some(id) = command.replica else { return (Reply::Load { rate: load }, secs(1)) };
@@ -239,9 +251,26 @@ impl World {
             Action::SmokePrompt => (Reply::SmokeAnswered, secs(1)),
             Action::WarmUp { .. } => (Reply::WarmedUp, secs(4)),
             Action::Admit { .. } if real.admit_fails => (not_yet("the socket is gone"), tenth),
-            Action::Admit { .. } => {
+            Action::Admit { weight: Some(_) } if !weights_work => {
+                (Reply::Failed { reason: "no weights here".to_owned(), retryable: false }, tenth)
+            }
+            Action::Admit { weight } => {
                 real.in_rotation = true;
+                real.weight = weight.unwrap_or(100);
                 (Reply::Admitted, tenth)
+            }
+            Action::Swap { .. } if real.swap_fails || real.process.is_none() => {
+                (Reply::Failed { reason: "it does not wake".to_owned(), retryable: false }, secs(1))
+            }
+            Action::Swap { version } => {
+                real.process = Some(*version);
+                (Reply::Swapped, secs(5))
+            }
+            Action::Evaluate { live } => {
+                let wanting = real.evaluation_fails;
+                let passed =
+                    wanting.is_none_or(|(version, when)| real.process != Some(version) || when != *live);
+                (Reply::Evaluated { passed, said: "exit code".to_owned() }, secs(3))
             }
             Action::MeasureLoad => (Reply::Load { rate: load }, secs(1)),
         }
@@ -320,9 +349,16 @@ impl Run {
         self
     }
 
+    /// Whether all that are to serve this version do, and the places that are to be empty are.
     pub(crate) fn all_serve(&self, version: VersionRef) -> bool {
-        (0..self.world.real.len())
-            .all(|id| self.world.serves(id) && self.world.real[id].process == Some(version))
+        let empty = self.rollout.report().empty;
+        (0..self.world.real.len()).zip(0..).all(|(id, index)| {
+            let real = &self.world.real[id];
+            match empty.contains(&ReplicaId(index)) {
+                true => !real.in_rotation && real.process.is_none(),
+                false => self.world.serves(id) && real.process == Some(version),
+            }
+        })
     }
 
     pub(crate) fn serving(&self) -> usize {
