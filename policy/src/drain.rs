@@ -1,5 +1,6 @@
 //! Is anything still in flight? Two sources are asked; gauges are known to stick, balancers to be blind.
 
+use crate::canonical::Form;
 use crate::{DrainSpec, Source, Time};
 
 /// One replica's drain.
@@ -29,6 +30,14 @@ impl DrainWatch {
     pub(crate) fn interrupted(&mut self) {
         self.zeroes = 0;
         self.alone = None;
+    }
+
+    pub(crate) fn write(&self, form: &mut Form) {
+        let DrainWatch { confirmed_at, extended, cutting, zeroes, alone } = self;
+        // The drain's timer is set from it again when a drain begins anew.
+        form.instant(confirmed_at.unwrap_or(Time::MAX));
+        form.put((extended, cutting, zeroes, alone.map(|(source, _)| source)));
+        form.since(alone.map(|(_, since)| since));
     }
 
     pub(crate) fn sample(

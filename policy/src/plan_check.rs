@@ -58,7 +58,7 @@ impl StepLimits {
         }
     }
 
-    fn named(&self) -> [(&'static str, Limits); 13] {
+    pub(crate) fn named(&self) -> [(&'static str, Limits); 13] {
         [
             ("observe", self.observe),
             ("take_out", self.take_out),

@@ -20,6 +20,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::canonical::Form;
 use crate::gate::{next_window, window_holds};
 use crate::{
     Action, AtDeadline, Command, CommandId, Event, FinalReport, Observed, Operator, Plan, ReplicaId, Reply,
@@ -313,6 +314,24 @@ impl Safety {
         }
     }
 
+    pub(crate) fn open_ids(&self) -> impl Iterator<Item = CommandId> + '_ {
+        self.open.keys().copied()
+    }
+
+    pub(crate) fn write(&self, form: &mut Form) {
+        let Safety { plan, replicas, open, window_waived_until, canary_passed, compared } = self;
+        for view in replicas {
+            view.write(plan, form);
+        }
+        form.put(open.len());
+        for (id, (replica, action)) in open {
+            form.id(*id);
+            form.put((replica, action));
+        }
+        form.until(*window_waived_until);
+        form.put((canary_passed, compared));
+    }
+
     fn others(&self, besides: ReplicaId) -> usize {
         self.replicas
             .iter()
@@ -323,6 +342,39 @@ impl Safety {
 }
 
 impl View {
+    fn write(&self, plan: &Plan, form: &mut Form) {
+        let View {
+            serving,
+            traffic,
+            dead,
+            out_at,
+            zeroes,
+            one_zero_since,
+            one_zero_for,
+            gpu_free_for,
+            started,
+            expected,
+            version,
+            healthy,
+            identified,
+            smoke,
+            undo_ready,
+            restarted,
+            canary_since,
+            seen_since,
+            moving,
+            recovering,
+        } = self;
+        // More zeroes than the plan asks for are as good as those.
+        form.put(zeroes.min(&plan.rollout.drain.zeroes));
+        form.put((serving, traffic, dead, gpu_free_for, started, expected, version));
+        form.put((healthy, identified, smoke, undo_ready, restarted, moving, recovering));
+        form.span(Some(*one_zero_for));
+        for since in [out_at, one_zero_since, canary_since, seen_since] {
+            form.since(*since);
+        }
+    }
+
     /// In a drill the versions seen are one; what counts is whether its process is a new one.
     fn which(&self, drill: bool, seen: Option<VersionRef>) -> Option<VersionRef> {
         let process = if self.restarted { VersionRef::To } else { VersionRef::From };

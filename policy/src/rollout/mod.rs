@@ -9,8 +9,10 @@
 //! ```
 //!
 //! `mod.rs` is the outer shape, `moves.rs` interprets a move's steps, `failure.rs` says what becomes of a move that failed, `steer.rs` decides
-//! for the rollout as a whole, `survey.rs` looks at replicas at the start and after a recovery, `report.rs` tells.
+//! for the rollout as a whole, `survey.rs` looks at replicas at the start and after a recovery, `report.rs` tells,
+//! `canonical.rs` says when two rollouts are in the same place.
 
+mod canonical;
 mod failure;
 mod moves;
 mod report;
@@ -134,7 +136,7 @@ struct Move {
     last: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Purpose {
     /// Toward the goal.
     Goal,
