@@ -12,6 +12,8 @@ pub(crate) struct DrainWatch {
     pub(crate) extended: bool,
     /// The time is over and the plan says cut.
     pub(crate) cutting: bool,
+    /// Zero was seen as often as the plan says. That stays so while nothing new reaches the replica.
+    pub(crate) over: bool,
     zeroes: u32,
     alone: Option<(Source, Time)>,
 }
@@ -33,14 +35,26 @@ impl DrainWatch {
     }
 
     pub(crate) fn write(&self, form: &mut Form) {
-        let DrainWatch { confirmed_at, extended, cutting, zeroes, alone } = self;
+        let DrainWatch { confirmed_at, extended, cutting, over, zeroes, alone } = self;
         // The drain's timer is set from it again when a drain begins anew.
         form.instant(confirmed_at.unwrap_or(Time::MAX));
-        form.put((extended, cutting, zeroes, alone.map(|(source, _)| source)));
+        form.put((extended, cutting, over, zeroes, alone.map(|(source, _)| source)));
         form.since(alone.map(|(_, since)| since));
     }
 
     pub(crate) fn sample(
+        &mut self,
+        spec: &DrainSpec,
+        now: Time,
+        balancer: Option<u32>,
+        engine: Option<u32>,
+    ) -> Verdict {
+        let verdict = self.weigh(spec, now, balancer, engine);
+        self.over |= verdict != Verdict::Wait;
+        verdict
+    }
+
+    fn weigh(
         &mut self,
         spec: &DrainSpec,
         now: Time,

@@ -141,14 +141,15 @@ impl Rollout {
 
     pub(super) fn came_up(&mut self, id: ReplicaId) {
         let down = matches!(self.replica(id).state, ReplicaState::Down | ReplicaState::Parked);
-        match self.moves.get(&id).map(super::Move::step) {
-            None if down => self.survey(id),
+        let step = self.moves.get(&id).map(super::Move::step);
+        if matches!(step, Some(Step::Gate | Step::AllReady | Step::TakeOut)) {
             // Until the balancer confirms that it is out it may be given requests again, and those are drained.
-            Some(Step::Gate | Step::AllReady | Step::TakeOut) => {
-                let replica = self.replica_mut(id);
-                (replica.dead, replica.traffic) = (false, true);
-            }
-            _ => {}
+            let replica = self.replica_mut(id);
+            (replica.dead, replica.traffic) = (false, true);
+        }
+        // In a survey, what was seen of it was seen before, and its move is set right by what is seen now.
+        if self.surveying || (step.is_none() && down) {
+            self.survey(id);
         }
     }
 

@@ -6,6 +6,7 @@
 mod anywhere;
 mod chaos;
 mod faults;
+mod explored;
 mod happy;
 mod plans;
 mod strategies;

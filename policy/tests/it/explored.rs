@@ -1,0 +1,74 @@
+//! What the exhaustive exploration (`explore/`) found, as scripts.
+
+use slackwater_policy::{Action, AtDeadline, Event, Outcome, ReplicaId, Step, VersionRef};
+
+use crate::happy::plan;
+use crate::world::{Fate, Run, secs};
+
+fn at_step(run: &Run, step: Step) -> bool {
+    run.rollout.status().replicas[0].step == Some(step)
+}
+
+fn last_issued(run: &Run, replica: u16, name: &str) -> bool {
+    let mine = run.world.issued.iter().rfind(|(_, command)| command.replica == Some(ReplicaId(replica)));
+    mine.is_some_and(|(_, command)| command.action.name() == name)
+}
+
+/// The policy kept it for dead, skipped the drain, and its own safety check stopped the rollout.
+#[test]
+fn a_replica_that_comes_back_while_the_others_are_still_looked_at_is_looked_at_again() {
+    let mut run = Run::new(plan(2));
+    run.run_until(|run| at_step(run, Step::Admit));
+    run.world.real[0].process = None;
+    run.restart();
+    // Its own look is answered first, in the order of the commands' ids.
+    let looks = |run: &Run| {
+        run.world.issued.iter().filter(|(_, command)| command.action == Action::Observe).count()
+    };
+    let before = looks(&run);
+    run.run_until(|run| run.rollout.status().replicas[0].running.is_none());
+    run.world.real[0].process = Some(VersionRef::To);
+    run.tell(Event::ReplicaUp { replica: ReplicaId(0) }, &mut |_| Fate::Usual);
+    assert_eq!(looks(&run), before + 1);
+    run.run();
+    assert_eq!(run.rollout.outcome(), Some(Outcome::Completed));
+    assert!(run.all_serve(VersionRef::To));
+}
+
+/// The drain's time, which is over for a reason, was held against a drain that had long ended: the replica was parked.
+#[test]
+fn a_restart_after_the_drain_does_not_drain_again_what_nothing_new_has_reached() {
+    let mut plan = plan(2);
+    plan.rollout.drain.at_deadline = AtDeadline::Abort;
+    plan.rollout.drain.timeout = secs(12);
+    let mut run = Run::new(plan);
+    run.run_until(|run| last_issued(run, 0, "stop"));
+    // The stop was not carried out before the executor went away, and a while passes until it is back.
+    run.world.real[0].process = Some(VersionRef::From);
+    run.world.now = run.world.now + secs(60);
+    run.restart().run();
+    assert_eq!(run.rollout.outcome(), Some(Outcome::Completed), "{:#?}", run.rollout.report());
+    assert!(run.all_serve(VersionRef::To));
+}
+
+/// A drain that ended before an admission says nothing of what the admission brought.
+#[test]
+fn what_was_admitted_is_drained_again_before_it_is_stopped() {
+    let mut run = Run::new(plan(2));
+    run.run_until(|run| last_issued(run, 0, "admit"));
+    let mut crashed = run.clone();
+    // The balancer has it back; the process dies and comes back with requests on it.
+    crashed.world.real[0].process = None;
+    crashed.restart().run();
+    assert_eq!(crashed.rollout.outcome(), Some(Outcome::Completed));
+    run.world.real[0].in_rotation = false;
+    run.world.real[0].process = Some(VersionRef::From);
+    let before = run.world.issued.len();
+    run.restart().run();
+    assert_eq!(run.rollout.outcome(), Some(Outcome::Completed));
+    let after = run.world.issued.iter().skip(before).filter(|(_, it)| it.replica == Some(ReplicaId(0)));
+    let names: Vec<&str> = after.map(|(_, command)| command.action.name()).collect();
+    let probe = names.iter().position(|name| *name == "probe in-flight");
+    let stop = names.iter().position(|name| *name == "stop");
+    assert!(probe.is_some() && probe < stop, "{names:?}");
+}
