@@ -54,13 +54,7 @@ impl DrainWatch {
         verdict
     }
 
-    fn weigh(
-        &mut self,
-        spec: &DrainSpec,
-        now: Time,
-        balancer: Option<u32>,
-        engine: Option<u32>,
-    ) -> Verdict {
+    fn weigh(&mut self, spec: &DrainSpec, now: Time, balancer: Option<u32>, engine: Option<u32>) -> Verdict {
         let alone = match (balancer, engine) {
             (Some(0), Some(0)) => {
                 self.zeroes = self.zeroes.saturating_add(1);

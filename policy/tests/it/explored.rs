@@ -22,9 +22,8 @@ fn a_replica_that_comes_back_while_the_others_are_still_looked_at_is_looked_at_a
     run.world.real[0].process = None;
     run.restart();
     // Its own look is answered first, in the order of the commands' ids.
-    let looks = |run: &Run| {
-        run.world.issued.iter().filter(|(_, command)| command.action == Action::Observe).count()
-    };
+    let looks =
+        |run: &Run| run.world.issued.iter().filter(|(_, command)| command.action == Action::Observe).count();
     let before = looks(&run);
     run.run_until(|run| run.rollout.status().replicas[0].running.is_none());
     run.world.real[0].process = Some(VersionRef::To);

@@ -5,8 +5,8 @@
 
 mod anywhere;
 mod chaos;
-mod faults;
 mod explored;
+mod faults;
 mod happy;
 mod plans;
 mod strategies;
