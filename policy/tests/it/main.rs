@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod anywhere;
+mod canonical;
 mod chaos;
 mod explored;
 mod faults;
