@@ -3,7 +3,7 @@
 use super::{Purpose, Replica, Rollout, Survey};
 use crate::drain::DrainWatch;
 use crate::timers::Timer;
-use crate::{Action, MoveResult, Note, Observed, ReplicaId, ReplicaState, Reply, Step};
+use crate::{Action, MoveResult, Note, Observed, ReplicaId, ReplicaState, Reply, Step, Verdict};
 
 impl Rollout {
     /// Looks at every replica. What was outstanding is forgotten: whether it was carried out shows.
@@ -116,6 +116,10 @@ impl Rollout {
         let runs_target = self.runs(id, target) && !dead;
         match step {
             Step::Gate | Step::AllReady => self.enter(id, 0),
+            // The word came while it was not known whether the canary serves.
+            Step::Compare if runs_target && seen_serving && self.verdict == Some(Verdict::Pass) => {
+                self.advance(id);
+            }
             Step::Soak | Step::Compare if runs_target && seen_serving => {}
             Step::Soak | Step::Compare if canary && dead => {
                 self.bring_up_failed(id, "found down after the restart, while it soaked".to_owned(), true);
@@ -142,14 +146,16 @@ impl Rollout {
     pub(super) fn came_up(&mut self, id: ReplicaId) {
         let down = matches!(self.replica(id).state, ReplicaState::Down | ReplicaState::Parked);
         let step = self.moves.get(&id).map(super::Move::step);
-        if matches!(step, Some(Step::Gate | Step::AllReady | Step::TakeOut)) {
+        if matches!(step, Some(Step::Gate | Step::AllReady | Step::TakeOut | Step::Admit)) {
             // Until the balancer confirms that it is out it may be given requests again, and those are drained.
             let replica = self.replica_mut(id);
             (replica.dead, replica.traffic) = (false, true);
         }
-        // In a survey, what was seen of it was seen before, and its move is set right by what is seen now.
+        // In a survey and at the gate, what was seen of it was seen before, so it is looked at again.
         if self.surveying || (step.is_none() && down) {
             self.survey(id);
+        } else if matches!(step, Some(Step::Gate | Step::AllReady)) {
+            self.enter(id, 0);
         }
     }
 

@@ -1,6 +1,8 @@
 //! What the exhaustive exploration (`explore/`) found, as scripts.
 
-use slackwater_policy::{Action, AtDeadline, Event, Outcome, ReplicaId, Step, VersionRef};
+use slackwater_policy::{
+    Action, AtDeadline, Event, Operator, Outcome, ReplicaId, Step, StrategySpec, Verdict, VersionRef, fold,
+};
 
 use crate::happy::plan;
 use crate::world::{Fate, Run, secs};
@@ -48,6 +50,60 @@ fn a_restart_after_the_drain_does_not_drain_again_what_nothing_new_has_reached()
     run.restart().run();
     assert_eq!(run.rollout.outcome(), Some(Outcome::Completed), "{:#?}", run.rollout.report());
     assert!(run.all_serve(VersionRef::To));
+}
+
+/// Its admission had been asked for: the safety check counts it as one that may have requests, and so must the policy.
+#[test]
+fn one_that_comes_back_while_it_was_to_be_admitted_is_drained_when_it_goes_back() {
+    let mut run = Run::new(plan(2));
+    run.run_until(|run| at_step(run, Step::Admit));
+    (run.world.real[0].process, run.world.real[0].in_rotation) = (None, false);
+    run.order(Operator::Abort).restart();
+    run.run_until(|run| run.rollout.status().replicas[0].running.is_none());
+    run.world.real[0].process = Some(VersionRef::To);
+    run.tell(Event::ReplicaUp { replica: ReplicaId(0) }, &mut |_| Fate::Usual);
+    run.run();
+    assert_eq!(run.rollout.outcome(), Some(Outcome::Aborted));
+    assert!(run.all_serve(VersionRef::From));
+}
+
+/// The old look came after the news, and what had been routed there again was cut.
+#[test]
+fn a_look_at_the_gate_that_is_older_than_the_return_is_not_believed() {
+    let mut run = Run::new(plan(2));
+    run.run_until(|run| at_step(run, Step::Gate));
+    let down = run.world.crash(0);
+    run.tell(down, &mut |_| Fate::Usual);
+    run.world.real[0].process = Some(VersionRef::From);
+    run.tell(Event::ReplicaUp { replica: ReplicaId(0) }, &mut |_| Fate::Usual);
+    run.run();
+    assert_eq!(run.rollout.outcome(), Some(Outcome::Completed));
+    assert_eq!(fold(run.rollout.plan(), &run.records).cut, 0);
+}
+
+/// It was taken for serving on the word, although the look had just found that it does not.
+#[test]
+fn a_comparison_that_passes_while_replicas_are_looked_at_waits_for_what_they_show() {
+    let mut plan = plan(2);
+    plan.strategy = StrategySpec::Canary {
+        canary: None,
+        canary_soak: secs(60),
+        compare: true,
+        compare_within: secs(600),
+        max_unavailable: 1,
+        order: Vec::new(),
+    };
+    let mut run = Run::new(plan);
+    run.run_until(|run| at_step(run, Step::Compare));
+    let mut well = run.clone();
+    run.world.real[0].never_healthy = Some(VersionRef::To);
+    for run in [&mut run, &mut well] {
+        run.restart().step();
+        run.tell(Event::Comparison { verdict: Verdict::Pass }, &mut |_| Fate::Usual);
+        run.run();
+    }
+    assert!(run.world.serves(1) && run.world.real[1].process == Some(VersionRef::From));
+    assert_eq!(well.rollout.outcome(), Some(Outcome::Completed), "and the word is not forgotten");
 }
 
 /// A drain that ended before an admission says nothing of what the admission brought.
