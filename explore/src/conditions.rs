@@ -47,14 +47,17 @@ impl World {
             }
             Action::Stop { .. } => {
                 must!(
-                    !truth.in_flight || self.may_cut(truth),
+                    !truth.in_flight || truth.untold || self.may_cut(truth),
                     "condition 3: {replica} is stopped with requests in flight"
                 );
                 let drain = &self.plan.rollout.drain;
                 let believed = truth.alone_since.is_some_and(|at| self.now.since(at) >= drain.believe_after);
                 let seen = truth.zeroes >= drain.zeroes || believed;
                 must!(
-                    seen || truth.process == Process::Gone || !truth.traffic || self.may_cut(truth),
+                    seen || truth.untold
+                        || truth.process == Process::Gone
+                        || !truth.traffic
+                        || self.may_cut(truth),
                     "condition 3: {replica} is stopped when zero was seen {} times of {}",
                     truth.zeroes,
                     drain.zeroes
@@ -62,7 +65,7 @@ impl World {
             }
             Action::Start { .. } => {
                 must!(
-                    !truth.memory_held || truth.process != Process::Gone,
+                    !truth.memory_held || truth.untold || truth.process != Process::Gone,
                     "condition 3: {replica} is started while its GPU's memory is held"
                 );
             }

@@ -94,7 +94,7 @@ pub fn configurations() -> Vec<Configuration> {
         let replicas = u16::try_from(setup.plan.replicas.len()).expect("a handful");
         all.push(Configuration { name, replicas, setup, usual, long });
     };
-    add("rolling", changed(2, |_| {}), USUAL_2, LONG_2);
+    add("rolling", changed(2, |_| {}), USUAL_2, LONG_ALL);
     add(
         "rolling, roll back all, two bring-ups",
         changed(2, |plan| {
@@ -178,7 +178,8 @@ const USUAL_2: &[Bounds] = &[bounds(1, 0, 1), bounds(1, 1, 0), bounds(0, 1, 1)];
 const USUAL_SMALL: &[Bounds] = &[bounds(1, 0, 0), bounds(0, 1, 0), bounds(0, 0, 1)];
 const USUAL_3: &[Bounds] = &[bounds(1, 0, 0), bounds(0, 1, 0)];
 const USUAL_4: &[Bounds] = &[bounds(0, 1, 0)];
-const LONG_2: &[Bounds] = &[bounds(1, 1, 1), bounds(2, 0, 0), bounds(0, 2, 0)];
-const LONG_TOGETHER: &[Bounds] = &[bounds(1, 0, 1), bounds(1, 1, 0)];
-const LONG_3: &[Bounds] = &[bounds(1, 1, 0), bounds(1, 0, 1)];
-const LONG_4: &[Bounds] = &[bounds(1, 0, 1), bounds(1, 1, 0)];
+const LONG_ALL: &[Bounds] = &[bounds(2, 0, 0), bounds(0, 2, 0), bounds(1, 1, 1)];
+const LONG_2: &[Bounds] = &[bounds(1, 0, 1), bounds(1, 1, 0), bounds(0, 1, 1), bounds(2, 0, 0)];
+const LONG_TOGETHER: &[Bounds] = &[bounds(1, 0, 0), bounds(0, 1, 1)];
+const LONG_3: &[Bounds] = &[bounds(1, 0, 1), bounds(1, 1, 0)];
+const LONG_4: &[Bounds] = &[bounds(1, 0, 0), bounds(0, 1, 1)];

@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use slackwater_policy::{
-    Action, Approve, Command, CommandId, Event, HoldReason, Note, Operator, Phase, Plan, ReplicaId, Reply,
-    Rollout, Time, Verdict,
+    Action, Approve, Command, CommandId, Event, HoldReason, Note, Operator, Plan, ReplicaId, Reply, Rollout,
+    Time, Verdict,
 };
 
 use crate::driver::Driver;
@@ -366,9 +366,7 @@ impl State {
             }
             Choice::Orders(order) => {
                 self.left.orders -= 1;
-                let window =
-                    matches!(self.rollout.phase(), Phase::Holding { reason: HoldReason::Window, .. });
-                if order == Operator::Resume && window {
+                if order == Operator::Resume && self.world.window_hold {
                     self.world.waive_window();
                 }
                 Some(Event::Operator(order))
@@ -470,6 +468,8 @@ impl State {
         for note in notes {
             match &note {
                 Note::MoveEnded { replica, .. } => self.world.replicas[replica.index()].moving = false,
+                Note::HoldBegan { reason, .. } => self.world.window_hold = *reason == HoldReason::Window,
+                Note::HoldEnded => self.world.window_hold = false,
                 Note::HoldSettled { .. } => rested = Some(None),
                 Note::Ended { outcome } => rested = Some(Some(*outcome)),
                 _ => {}

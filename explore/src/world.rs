@@ -59,7 +59,7 @@ pub struct Truth {
     pub expect: Option<VersionRef>,
     /// A move toward the new version has touched it and is not over.
     pub moving: bool,
-    /// Since when it has served the new version by our doing.
+    /// Since when it has served the new version by our doing, as the driver said.
     pub new_since: Option<Time>,
 }
 
@@ -126,6 +126,8 @@ pub struct World {
     pub window_waived_until: Time,
     /// A canary has served the new version for as long as the plan says.
     pub canary_done: bool,
+    /// The hold that is on is for the window.
+    pub window_hold: bool,
 }
 
 impl World {
@@ -154,7 +156,15 @@ impl World {
         };
         let replicas = vec![serving; plan.replicas.len()];
         let window_waived_until = Time::ZERO;
-        World { plan, now, replicas, pending: Vec::new(), window_waived_until, canary_done: false }
+        World {
+            plan,
+            now,
+            replicas,
+            pending: Vec::new(),
+            window_waived_until,
+            canary_done: false,
+            window_hold: false,
+        }
     }
 
     /// Feeds everything that matters for the future to `hasher`; instants as times since, up to the longest the plan compares them with.
@@ -293,10 +303,6 @@ impl World {
                 truth.rotation = true;
                 truth.serve_requests();
                 (truth.zeroes, truth.alone_since, truth.out_since) = (0, None, None);
-                // Whoever has not been told that it died goes on counting.
-                let new = Process::Runs(VersionRef::To);
-                let is_new = truth.process == new || (truth.untold && truth.back_as == Some(new));
-                truth.new_since = is_new.then_some(now);
                 Reply::Admitted
             }
             _ if !there || !truth.healthy => not_yet("no answer"),
@@ -316,7 +322,17 @@ impl World {
         let now = self.now;
         let Some(truth) = replica.map(|replica| &mut self.replicas[replica.index()]) else { return };
         match reply {
-            Reply::Observed(_) => truth.untold = false,
+            // An old look may not show what is so now.
+            Reply::Observed(seen) => {
+                let there = truth.process != Process::Gone;
+                truth.untold &= (seen.process, seen.healthy) != (there, truth.healthy);
+            }
+            Reply::Admitted => {
+                // Whoever has not been told that it died goes on counting.
+                let new = Process::Runs(VersionRef::To);
+                let is_new = truth.process == new || (truth.untold && truth.back_as == Some(new));
+                truth.new_since = is_new.then_some(now);
+            }
             Reply::InFlight { balancer, engine } => {
                 let both = (*balancer, *engine) == (Some(0), Some(0));
                 truth.zeroes = if both { (truth.zeroes + 1).min(asked_for) } else { 0 };
