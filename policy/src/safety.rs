@@ -68,6 +68,8 @@ struct View {
     /// A move toward this version has begun. A look at the replica outside a recovery ends it.
     moving: Option<VersionRef>,
     recovering: bool,
+    /// It was looked at in a recovery, and nothing was asked of it since: news of it brings another such look.
+    recovered: bool,
 }
 
 impl Safety {
@@ -102,6 +104,7 @@ impl Safety {
                 let view = &mut self.replicas[replica.index()];
                 view.forget_checks();
                 (view.serving, view.dead) = (false, true);
+                view.recovering |= view.recovered;
                 (view.canary_since, view.seen_since) = (None, None);
             }
             Event::Recovered => {
@@ -120,6 +123,7 @@ impl Safety {
             }
             Event::ReplicaUp { replica } => {
                 let view = &mut self.replicas[replica.index()];
+                view.recovering |= view.recovered;
                 if view.out_at.is_none() {
                     (view.dead, view.traffic) = (false, true);
                 }
@@ -364,11 +368,12 @@ impl View {
             seen_since,
             moving,
             recovering,
+            recovered,
         } = self;
         // More zeroes than the plan asks for are as good as those.
         form.put(zeroes.min(&plan.rollout.drain.zeroes));
         form.put((serving, traffic, dead, gpu_free_for, started, expected, version));
-        form.put((healthy, identified, smoke, undo_ready, restarted, moving, recovering));
+        form.put((healthy, identified, smoke, undo_ready, restarted, moving, recovering, recovered));
         form.span(Some(*one_zero_for));
         for since in [out_at, one_zero_since, canary_since, seen_since] {
             form.since(*since);
@@ -398,6 +403,7 @@ impl View {
         if !self.recovering {
             self.moving = None;
         }
+        self.recovered |= self.recovering;
         self.recovering = false;
     }
 
@@ -410,6 +416,7 @@ impl View {
     }
 
     fn asked(&mut self, action: &Action) {
+        self.recovered &= *action == Action::Observe;
         match action {
             Action::TakeOut { toward } => {
                 (self.serving, self.moving) = (false, Some(*toward));

@@ -1,11 +1,12 @@
 //! What the exhaustive exploration (`explore/`) found, as scripts.
 
 use slackwater_policy::{
-    Action, AtDeadline, Event, Operator, Outcome, ReplicaId, Step, StrategySpec, Verdict, VersionRef, fold,
+    Action, AtDeadline, Event, HoldReason, Operator, Outcome, Phase, ReplicaId, Step, StrategySpec, Verdict,
+    VersionRef, Window, fold,
 };
 
 use crate::happy::plan;
-use crate::world::{Fate, Run, secs};
+use crate::world::{Fate, Run, T0, at, secs};
 
 fn at_step(run: &Run, step: Step) -> bool {
     run.rollout.status().replicas[0].step == Some(step)
@@ -104,6 +105,24 @@ fn a_comparison_that_passes_while_replicas_are_looked_at_waits_for_what_they_sho
     }
     assert!(run.world.serves(1) && run.world.real[1].process == Some(VersionRef::From));
     assert_eq!(well.rollout.outcome(), Some(Outcome::Completed), "and the word is not forgotten");
+}
+
+/// The safety check took the second look of one survey for the end of the move, and its next step for another move's beginning.
+#[test]
+fn a_move_that_is_looked_at_twice_after_a_restart_goes_on_when_the_window_is_over() {
+    let mut plan = plan(2);
+    plan.rollout.move_expected = secs(300);
+    plan.windows = vec![Window { opens: T0, closes: at(600) }];
+    let mut run = Run::new(plan);
+    run.run_until(|run| at_step(run, Step::AwaitZero));
+    run.world.real[0].process = None;
+    run.world.now = at(1_000);
+    run.restart().run_until(|run| run.rollout.status().replicas[0].running.is_none());
+    run.world.real[0].process = Some(VersionRef::From);
+    run.tell(Event::ReplicaUp { replica: ReplicaId(0) }, &mut |_| Fate::Usual);
+    run.run();
+    assert!(matches!(run.rollout.phase(), Phase::Holding { reason: HoldReason::Window, .. }));
+    assert!(run.world.serves(0) && run.world.real[0].process == Some(VersionRef::To));
 }
 
 /// A drain that ended before an admission says nothing of what the admission brought.
