@@ -125,8 +125,10 @@ impl World {
             held || self.now < self.window_waived_until,
             "condition 5: a move of {replica} begins outside the window"
         );
-        let watched =
-            self.replicas.iter().any(|truth| truth.believed_to_serve() && truth.new_since.is_some());
+        let watched = self
+            .replicas
+            .iter()
+            .any(|truth| truth.believed_to_serve() && truth.watched && truth.new_since.is_some());
         must!(
             plan.strategy.canary_soak().is_none() || self.canary_done || !watched,
             "condition 5: a move of {replica} begins before the canary has soaked"

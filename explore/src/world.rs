@@ -59,7 +59,9 @@ pub struct Truth {
     pub expect: Option<VersionRef>,
     /// A move toward the new version has touched it and is not over.
     pub moving: bool,
-    /// Since when it has served the new version by our doing, as the driver said.
+    /// It was said to be admitted since it last left: a canary to be watched.
+    pub watched: bool,
+    /// Since when it has served the new version by our doing.
     pub new_since: Option<Time>,
 }
 
@@ -152,6 +154,7 @@ impl World {
             out_since: None,
             expect: None,
             moving: false,
+            watched: false,
             new_since: None,
         };
         let replicas = vec![serving; plan.replicas.len()];
@@ -253,7 +256,7 @@ impl World {
             }
             Action::TakeOut { .. } => {
                 truth.rotation = false;
-                truth.new_since = None;
+                (truth.watched, truth.new_since) = (false, None);
                 truth.out_since = truth.out_since.or(Some(now));
                 Reply::Out
             }
@@ -303,6 +306,10 @@ impl World {
                 truth.rotation = true;
                 truth.serve_requests();
                 (truth.zeroes, truth.alone_since, truth.out_since) = (0, None, None);
+                // Whoever has not been told that it died goes on counting.
+                let new = Process::Runs(VersionRef::To);
+                let is_new = truth.process == new || (truth.untold && truth.back_as == Some(new));
+                truth.new_since = is_new.then_some(now);
                 Reply::Admitted
             }
             _ if !there || !truth.healthy => not_yet("no answer"),
@@ -327,12 +334,7 @@ impl World {
                 let there = truth.process != Process::Gone;
                 truth.untold &= (seen.process, seen.healthy) != (there, truth.healthy);
             }
-            Reply::Admitted => {
-                // Whoever has not been told that it died goes on counting.
-                let new = Process::Runs(VersionRef::To);
-                let is_new = truth.process == new || (truth.untold && truth.back_as == Some(new));
-                truth.new_since = is_new.then_some(now);
-            }
+            Reply::Admitted => truth.watched = true,
             Reply::InFlight { balancer, engine } => {
                 let both = (*balancer, *engine) == (Some(0), Some(0));
                 truth.zeroes = if both { (truth.zeroes + 1).min(asked_for) } else { 0 };
