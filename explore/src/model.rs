@@ -361,6 +361,9 @@ impl State {
                 truth.process = truth.back_as.take()?;
                 (truth.healthy, truth.memory_held) = (true, false);
                 truth.serve_requests();
+                // A canary that is found serving is watched from there on.
+                let new = truth.serves() && truth.process == Process::Runs(slackwater_policy::VersionRef::To);
+                truth.new_since = truth.new_since.or(new.then_some(self.world.now));
                 // Who missed its death misses its return.
                 (!truth.untold).then_some(Event::ReplicaUp { replica })
             }
