@@ -22,7 +22,7 @@ pub struct Command {
 }
 
 /// What to do. The comment names the reply that means success; any may be answered with [`Reply::Failed`](crate::Reply::Failed).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Look at everything: rotation, process, version, health, and whether the old definition and weights are still there. → `Observed`

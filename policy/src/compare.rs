@@ -25,6 +25,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Span;
+use crate::canonical::Form;
 use crate::time::human;
 
 /// What the canary may be worse by, and how sure the word must be.
@@ -203,6 +204,15 @@ impl Comparison {
             }
         }
         self.blocks += 1;
+    }
+
+    /// Its part of the rollout's canonical form.
+    pub(crate) fn write(&self, form: &mut Form) {
+        let Comparison { spec: _, blocks, bets } = self;
+        form.put(blocks);
+        for Bets(wealth) in bets {
+            form.put(wealth.map(f64::to_bits));
+        }
     }
 
     /// Blocks counted.

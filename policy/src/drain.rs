@@ -1,5 +1,6 @@
 //! Is anything still in flight? Two sources are asked; gauges are known to stick, balancers to be blind.
 
+use crate::canonical::Form;
 use crate::{DrainSpec, Source, Time};
 
 /// One replica's drain.
@@ -11,6 +12,8 @@ pub(crate) struct DrainWatch {
     pub(crate) extended: bool,
     /// The time is over and the plan says cut.
     pub(crate) cutting: bool,
+    /// Zero was seen as often as the plan says. That stays so while nothing new reaches the replica.
+    pub(crate) over: bool,
     zeroes: u32,
     alone: Option<(Source, Time)>,
 }
@@ -31,6 +34,14 @@ impl DrainWatch {
         self.alone = None;
     }
 
+    pub(crate) fn write(&self, form: &mut Form) {
+        let DrainWatch { confirmed_at, extended, cutting, over, zeroes, alone } = self;
+        // The drain's timer is set from it again when a drain begins anew.
+        form.instant(confirmed_at.unwrap_or(Time::MAX));
+        form.put((extended, cutting, over, zeroes, alone.map(|(source, _)| source)));
+        form.since(alone.map(|(_, since)| since));
+    }
+
     pub(crate) fn sample(
         &mut self,
         spec: &DrainSpec,
@@ -38,6 +49,12 @@ impl DrainWatch {
         balancer: Option<u32>,
         engine: Option<u32>,
     ) -> Verdict {
+        let verdict = self.weigh(spec, now, balancer, engine);
+        self.over |= verdict != Verdict::Wait;
+        verdict
+    }
+
+    fn weigh(&mut self, spec: &DrainSpec, now: Time, balancer: Option<u32>, engine: Option<u32>) -> Verdict {
         let alone = match (balancer, engine) {
             (Some(0), Some(0)) => {
                 self.zeroes = self.zeroes.saturating_add(1);

@@ -1,5 +1,6 @@
 //! Guards: is a live figure above its band for too long?
 
+use crate::canonical::Form;
 use crate::{Guard, Time};
 
 /// What one guard has seen so far.
@@ -10,6 +11,12 @@ pub(crate) struct GuardWatch {
 }
 
 impl GuardWatch {
+    pub(crate) fn write(&self, form: &mut Form) {
+        let GuardWatch { above_since, last_sample } = self;
+        form.since(*above_since);
+        form.since(*last_sample);
+    }
+
     /// Takes a sample; whether the guard is breached.
     ///
     /// Samples further apart than the guard's `sustained` say nothing about the time between: the count begins again.

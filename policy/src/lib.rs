@@ -11,6 +11,7 @@
 //! told the time. Nothing else crosses. There is no clock, thread, file, network or randomness in this crate, so the simulator and the
 //! executor run the same rollout. Units: [`Time`] and [`Span`] in nanoseconds, rates in requests a second, figures in seconds.
 
+mod canonical;
 mod command;
 mod compare;
 mod drain;
@@ -32,6 +33,7 @@ mod strategy;
 mod time;
 mod timers;
 
+pub use canonical::Canonical;
 pub use command::{Action, Command};
 pub use compare::{Block, CompareSpec, Compared, Comparison, Served};
 pub use event::{Event, EventError, Figure, Observed, Operator, Reply, Verdict};

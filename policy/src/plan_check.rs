@@ -71,7 +71,7 @@ impl StepLimits {
         }
     }
 
-    fn named(&self) -> [(&'static str, Limits); 15] {
+    pub(crate) fn named(&self) -> [(&'static str, Limits); 15] {
         [
             ("observe", self.observe),
             ("take_out", self.take_out),

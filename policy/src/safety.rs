@@ -34,6 +34,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::canonical::Form;
 use crate::gate::{next_window, window_holds};
 use crate::strategy::Layout;
 use crate::{
@@ -92,6 +93,8 @@ struct View {
     /// A move toward this version has begun. A look at the replica outside a recovery ends it.
     moving: Option<VersionRef>,
     recovering: bool,
+    /// It was looked at in a recovery, and nothing was asked of it since: news of it brings another such look.
+    recovered: bool,
 }
 
 impl Safety {
@@ -129,6 +132,7 @@ impl Safety {
                 let view = &mut self.replicas[replica.index()];
                 view.forget_checks();
                 (view.serving, view.dead, view.evaluated) = (false, true, false);
+                view.recovering |= view.recovered;
                 (view.canary_since, view.seen_since) = (None, None);
             }
             Event::Recovered => {
@@ -151,6 +155,7 @@ impl Safety {
             }
             Event::ReplicaUp { replica } => {
                 let view = &mut self.replicas[replica.index()];
+                view.recovering |= view.recovered;
                 if view.out_at.is_none() {
                     (view.dead, view.traffic) = (false, true);
                 }
@@ -428,6 +433,36 @@ impl Safety {
         }
     }
 
+    pub(crate) fn open_ids(&self) -> impl Iterator<Item = CommandId> + '_ {
+        self.open.keys().copied()
+    }
+
+    pub(crate) fn write(&self, form: &mut Form) {
+        let Safety {
+            plan,
+            replicas,
+            open,
+            window_waived_until,
+            canary_passed,
+            compared,
+            blocks_seen,
+            switched,
+            evaluated,
+        } = self;
+        for view in replicas {
+            view.write(plan, form);
+        }
+        form.put(open.len());
+        for (id, (replica, action)) in open {
+            form.id(*id);
+            form.put((replica, action));
+        }
+        form.until(*window_waived_until);
+        // More blocks than the plan asks for are as good as those.
+        let blocks_min = plan.strategy.measured_comparison().map_or(0, |spec| spec.blocks_min);
+        form.put((canary_passed, compared, blocks_seen.min(&blocks_min), switched, evaluated));
+    }
+
     fn others(&self, besides: ReplicaId) -> usize {
         self.replicas
             .iter()
@@ -438,6 +473,43 @@ impl Safety {
 }
 
 impl View {
+    fn write(&self, plan: &Plan, form: &mut Form) {
+        let View {
+            serving,
+            traffic,
+            dead,
+            out_at,
+            zeroes,
+            one_zero_since,
+            one_zero_for,
+            gpu_free_for,
+            started,
+            expected,
+            version,
+            healthy,
+            identified,
+            smoke,
+            evaluated,
+            fresh,
+            undo_ready,
+            restarted,
+            canary_since,
+            seen_since,
+            moving,
+            recovering,
+            recovered,
+        } = self;
+        // More zeroes than the plan asks for are as good as those.
+        form.put(zeroes.min(&plan.rollout.drain.zeroes));
+        form.put((serving, traffic, dead, gpu_free_for, started, expected, version));
+        form.put((healthy, identified, smoke, evaluated, fresh, undo_ready, restarted, moving));
+        form.put((recovering, recovered));
+        form.span(Some(*one_zero_for));
+        for since in [out_at, one_zero_since, canary_since, seen_since] {
+            form.since(*since);
+        }
+    }
+
     /// In a drill the versions seen are one; what counts is whether its process is a new one.
     fn which(&self, drill: bool, seen: Option<VersionRef>) -> Option<VersionRef> {
         let process = if self.restarted { VersionRef::To } else { VersionRef::From };
@@ -462,6 +534,7 @@ impl View {
         if !self.recovering {
             self.moving = None;
         }
+        self.recovered |= self.recovering;
         self.recovering = false;
     }
 
@@ -474,6 +547,7 @@ impl View {
     }
 
     fn asked(&mut self, action: &Action) {
+        self.recovered &= *action == Action::Observe;
         match action {
             Action::TakeOut { toward } => {
                 (self.serving, self.moving) = (false, Some(*toward));

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::canonical::Form;
 use crate::{CommandId, ReplicaId, Time};
 
 /// What a deadline is for. Its order breaks ties between deadlines at one instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Timer {
     /// A command's reply is lost.
     Reply(CommandId),
@@ -59,6 +60,20 @@ impl Timers {
     pub(crate) fn clear_move(&mut self, replica: ReplicaId) {
         for timer in [Timer::Retry, Timer::StepLimit, Timer::Drain, Timer::Soak, Timer::GateWait] {
             self.clear(timer(replica));
+        }
+    }
+
+    pub(crate) fn write(&self, form: &mut Form) {
+        form.put(self.0.len());
+        for (timer, at) in &self.0 {
+            match timer {
+                Timer::Reply(id) => {
+                    form.put(std::mem::discriminant(timer));
+                    form.id(*id);
+                }
+                other => form.put(other),
+            }
+            form.instant(*at);
         }
     }
 

@@ -8,9 +8,12 @@
 //!   poll   ─ safety check on issuing ─────────────────────── outgoing
 //! ```
 //!
-//! `mod.rs` is the outer shape, `due.rs` says which move a place needs, `moves.rs` interprets a move's steps, `gate.rs`
-//! the first of them, `failure.rs` says what becomes of a move that failed, `steer.rs` decides for the rollout as a whole, `survey.rs` looks at replicas at the start and after a recovery, `report.rs` tells.
+//! `mod.rs` is the outer shape, `due.rs` says which move a place needs, `moves.rs` interprets a move's steps, `gate.rs` the
+//! first of them, `failure.rs` says what becomes of a move that failed, `steer.rs` decides for the rollout as a whole,
+//! `evidence.rs` compares the canary, `survey.rs` looks at replicas at the start and after a recovery, `report.rs` tells,
+//! `canonical.rs` says when two rollouts are in the same place.
 
+mod canonical;
 mod due;
 mod evidence;
 mod failure;
@@ -153,7 +156,7 @@ struct Move {
     last: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Purpose {
     /// Toward the goal.
     Goal,

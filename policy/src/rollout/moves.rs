@@ -121,8 +121,9 @@ impl Rollout {
             }
             Step::TakeOut => self.set_state(id, ReplicaState::DrainRequested),
             Step::AwaitZero => {
+                let over = self.in_hand(id).drain.over;
                 let replica = self.replica(id);
-                if replica.dead || !replica.traffic {
+                if replica.dead || !replica.traffic || over {
                     return self.drained(id);
                 }
                 let spec = self.plan.rollout.drain;
@@ -205,6 +206,7 @@ impl Rollout {
         if matches!(action, Action::Admit { .. }) {
             // From here on it may have requests, whether a reply comes or not.
             self.replica_mut(id).traffic = true;
+            self.in_hand(id).drain = DrainWatch::default();
         }
         self.issue(id, false, action);
     }

@@ -393,7 +393,7 @@ impl Rollout {
             Verdict::Pass | Verdict::Undecided => {
                 self.verdict = Some(verdict);
                 let waits = self.moves.iter().find(|(_, mv)| mv.step() == Step::Compare).map(|(id, _)| *id);
-                if let Some(id) = waits.filter(|_| verdict == Verdict::Pass) {
+                if let Some(id) = waits.filter(|_| verdict == Verdict::Pass && !self.surveying) {
                     self.advance(id);
                 }
                 return;

@@ -3,7 +3,7 @@
 use super::{Purpose, Replica, Rollout, Survey};
 use crate::drain::DrainWatch;
 use crate::timers::Timer;
-use crate::{Action, MoveResult, Note, Observed, ReplicaId, ReplicaState, Reply, Step};
+use crate::{Action, MoveResult, Note, Observed, ReplicaId, ReplicaState, Reply, Step, Verdict};
 
 impl Rollout {
     /// Looks at every replica. What was outstanding is forgotten: whether it was carried out shows.
@@ -127,6 +127,10 @@ impl Rollout {
         let runs_target = self.runs(id, target) && !dead && !leaves;
         match step {
             Step::Gate | Step::AllReady => self.enter(id, 0),
+            // The word came while it was not known whether the canary serves.
+            Step::Compare if runs_target && seen_serving && self.verdict == Some(Verdict::Pass) => {
+                self.advance(id);
+            }
             Step::Soak | Step::Compare if runs_target && seen_serving => {}
             Step::Evaluate { live: true } | Step::Ramp if runs_target && seen_serving => self.enter(id, at),
             _ if watched && canary && dead => {
@@ -164,18 +168,16 @@ impl Rollout {
     }
 
     pub(super) fn came_up(&mut self, id: ReplicaId) {
-        let down =
-            matches!(self.replica(id).state, ReplicaState::Down | ReplicaState::Parked | ReplicaState::Empty);
+        let (state, step) = (self.replica(id).state, self.moves.get(&id).map(super::Move::step));
         let unconfirmed = self.moves.get(&id).is_some_and(|mv| mv.drain.confirmed_at.is_none());
-        match self.moves.get(&id).map(super::Move::step) {
-            None if down => self.survey(id),
+        match step {
             // Nothing says that it is still out of rotation.
-            None if self.replica(id).state == ReplicaState::Standby => self.replica_mut(id).traffic = true,
+            None if state == ReplicaState::Standby => self.replica_mut(id).traffic = true,
             // Until the balancer confirms that it is out it may be given requests again, and those are drained.
-            Some(Step::Gate | Step::AllReady | Step::TakeOut) => {
+            Some(Step::Gate | Step::AllReady | Step::TakeOut | Step::Admit) => {
                 let replica = self.replica_mut(id);
                 (replica.dead, replica.traffic) = (false, true);
-                if replica.state == ReplicaState::Empty {
+                if state == ReplicaState::Empty {
                     self.set_state(id, ReplicaState::Down);
                 }
             }
@@ -185,6 +187,13 @@ impl Rollout {
                 (replica.dead, replica.traffic) = (false, true);
             }
             _ => {}
+        }
+        let down = matches!(state, ReplicaState::Down | ReplicaState::Parked | ReplicaState::Empty);
+        // In a survey and at the gate, what was seen of it was seen before, so it is looked at again.
+        if self.surveying || (step.is_none() && down) {
+            self.survey(id);
+        } else if matches!(step, Some(Step::Gate | Step::AllReady)) {
+            self.enter(id, 0);
         }
     }
 

@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod anywhere;
+mod canonical;
 mod chaos;
 mod comparison;
+mod explored;
 mod faults;
 mod happy;
 mod places;
