@@ -37,6 +37,9 @@ pub struct ReplicaConfig {
     pub scheduling: Scheduling,
     /// Room wanted before an admission.
     pub room: Room,
+    /// Whether blocks computed before are found and reused; see the crate's documentation.
+    #[serde(default)]
+    pub prefix_caching: bool,
 }
 
 /// A configuration that no engine accepts.

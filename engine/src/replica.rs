@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use crate::batch::DecodeSet;
 use crate::config::{ConfigError, ReplicaConfig};
-use crate::counters::Counters;
+use crate::counters::{Counters, PrefixCounters};
 use crate::sequence::{NONE, Place, Rejected, Request, Sequence, SequenceId, Stop};
 use crate::step_time::{Batch, Piece, StepTime, TimeOverflow};
 use crate::{Output, Ps};
@@ -59,6 +59,8 @@ pub struct Replica<S> {
     pub(crate) config: ReplicaConfig,
     pub(crate) lag: u64,
     form: S,
+    /// The form that was in force at the last decision, when it has been replaced since.
+    former: Option<S>,
     pub(crate) sequences: Vec<Sequence>,
     pub(crate) vacant: Vec<u32>,
     born: u64,
@@ -107,6 +109,7 @@ impl<S: StepTime> Replica<S> {
         Ok(Self {
             lag: config.lag(),
             form,
+            former: None,
             sequences: Vec::new(),
             vacant: Vec::new(),
             born: 0,
@@ -173,6 +176,12 @@ impl<S: StepTime> Replica<S> {
         self.counters
     }
 
+    /// What the prefix cache did so far; all zero without one. Blocks that a jump takes are counted when the jump ends.
+    #[must_use]
+    pub fn prefix_counters(&self) -> PrefixCounters {
+        PrefixCounters::default()
+    }
+
     /// Time of the next decision at which something can change; `None` when idle with nothing submitted.
     #[inline]
     #[must_use]
@@ -235,6 +244,39 @@ impl<S: StepTime> Replica<S> {
         self.counters.submitted += 1;
         self.cut_jump_at(ready_at);
         Ok(SequenceId { slot, born: self.born })
+    }
+
+    /// Hands in a request as [`Self::submit`] does, with the chained ids of the full blocks of its whole context, prompt
+    /// and then generated tokens, from the first on, in the block size of this replica. The list may be shorter than the
+    /// context (what is past its end can't be found by anybody); what is longer is ignored.
+    ///
+    /// # Errors
+    /// When the request could never be served here; nothing is changed then.
+    pub fn submit_with_blocks(
+        &mut self,
+        ready_at: Ps,
+        request: Request,
+        _blocks: &[u64],
+    ) -> Result<SequenceId, Rejected> {
+        self.submit(ready_at, request)
+    }
+
+    /// Output tokens that a request emitted at times before `at`, asked before what the replica does at `at`; `None` when
+    /// it has ended, was cancelled, or is not this replica's.
+    #[must_use]
+    pub fn emitted(&self, id: SequenceId, at: Ps) -> Option<u32> {
+        let sequence = self.sequences.get(id.slot as usize)?;
+        if sequence.born != id.born || sequence.place == Place::Vacant || sequence.cancelled {
+            return None;
+        }
+        Some(sequence.emitted_by(self.ended_before(at)))
+    }
+
+    /// From time `at` on decisions time their steps by `form`, before what the replica does at `at`. Steps decided before
+    /// keep their durations.
+    pub fn set_form(&mut self, at: Ps, form: S) {
+        self.former.get_or_insert(std::mem::replace(&mut self.form, form));
+        self.cut_jump_at(at);
     }
 
     /// Cancels a request at time `at`, before what the replica does at `at`. Returns the tokens it had emitted at
@@ -362,7 +404,9 @@ impl<S: StepTime> Replica<S> {
         self.at = at;
         let step = self.step;
 
-        let mut changed = self.take_out_foreseen(step);
+        // With asynchronous scheduling the step in flight is still timed by the form before.
+        let mut changed = self.former.take().is_some();
+        changed |= self.take_out_foreseen(step);
         changed |= self.report(step, at, sink);
         if !self.cancelled.is_empty() {
             self.drop_cancelled(step);
@@ -425,7 +469,8 @@ impl<S: StepTime> Replica<S> {
             _ => {
                 let decode_seqs = self.decoding.seqs;
                 let context_tokens = self.decoding.context - decode_seqs;
-                self.form.piece(&Batch { decode_seqs, context_tokens, ..Batch::default() })
+                let form = self.former.as_ref().unwrap_or(&self.form);
+                form.piece(&Batch { decode_seqs, context_tokens, ..Batch::default() })
             }
         }
     }
