@@ -128,13 +128,17 @@ fn truthful(world: &World<TraceCursor>, scenario: &Scenario) -> Result<(), Strin
         return Err(format!("condition 6: ended with exceptions: {report:?}"));
     }
     for id in &report.serving {
-        // A rollout that is over hears of no further crash; one that holds hears of those that were noticed.
+        // A rollout that is over hears of no further crash, one that holds hears of those that were noticed; and none is told
+        // of a health check that goes unanswered.
         let name = &replicas[id.index()].name;
-        let unheard = scenario.faults.iter().any(|fault| {
-            let noticed = fault.at.unwrap_or_default().as_picos() + fault.noticed_after().as_picos();
-            fault.kind == FaultKind::ReplicaCrash
-                && fault.replica.as_ref() == Some(name)
-                && (ended || noticed >= world.now())
+        let unheard = world.faults().iter().zip(&scenario.faults).any(|(came, fault)| {
+            let noticed = |at_s: f64| ps(at_s) + fault.noticed_after().as_picos();
+            let quiet = |at_s: f64| match fault.kind {
+                FaultKind::ReplicaCrash | FaultKind::GpuLost => ended || noticed(at_s) >= world.now(),
+                FaultKind::LostHealth => true,
+                _ => false,
+            };
+            came.befell.iter().any(|befell| befell.replica == *name && quiet(befell.at_s))
         });
         let seen = world.observe(*id);
         let serves = seen.in_rotation && seen.healthy && seen.version == Some(report.version);
