@@ -36,7 +36,7 @@ pub struct Fault {
     /// `lost-replies` absent means from the start on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<FaultTime>,
-    /// In place of `at`: when a move first gets to this point. It comes once.
+    /// In place of `at`: when a move first gets to this point. It comes once; without a rollout, never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub during: Option<MovePoint>,
     /// For `during`: the replica whose move it is, which may be another than the one befallen. Absent: any.

@@ -91,6 +91,18 @@ fn fleet(scenario: &Scenario) -> Check {
             "give the GPUs that one replica spans, 1 to 1024",
         ));
     }
+    if let Some(gpus) = scenario.fleet.gpus {
+        at_least_one("fleet.gpus", gpus)?;
+        let needed = count as u64 * u64::from(width);
+        if needed > u64::from(gpus) {
+            let message = format!("{gpus}, but {count} replicas of {width} GPUs need {needed}");
+            let help = match gpus / width {
+                0 => format!("lower fleet.tensor_parallel to {gpus} or less, or correct it"),
+                fit => format!("{fit} replicas fit; or lower fleet.tensor_parallel, or correct it"),
+            };
+            return Err(problem("fleet.gpus", message, help));
+        }
+    }
     let Replicas::Listed(list) = &scenario.fleet.replicas else { return Ok(()) };
     for (index, replica) in list.iter().enumerate() {
         let key = format!("fleet.replicas[{index}]");
@@ -111,6 +123,13 @@ fn fleet(scenario: &Scenario) -> Check {
             ));
         }
         for (position, gpu) in replica.gpus.iter().enumerate() {
+            if let Some(gpus) = scenario.fleet.gpus
+                && *gpu >= gpus
+            {
+                let message = format!("GPU {gpu} is not among the {gpus} of the chassis");
+                let help = format!("GPUs are counted from 0: give 0 to {}", gpus - 1);
+                return Err(problem(&format!("{key}.gpus"), message, help));
+            }
             let taken = replica.gpus[..position].contains(gpu)
                 || earlier.iter().any(|other| other.gpus.contains(gpu));
             if taken {

@@ -33,6 +33,9 @@ pub enum SetupError {
     /// More replicas than the policy can name.
     #[error("{0} replicas are more than the 65535 a rollout can name; simulate a smaller fleet")]
     TooManyReplicas(usize),
+    /// Nobody would serve while the only replica is moved.
+    #[error("{0}")]
+    Alone(String),
     /// The rollout the scenario asks for is refused.
     #[error("the rollout can't be planned: {0}")]
     Plan(String),
