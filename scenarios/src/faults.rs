@@ -149,8 +149,6 @@ impl FaultTime {
             Self::At(at) => at,
             Self::Between(from, to) => {
                 let span = u128::from(to.as_nanos().saturating_sub(from.as_nanos()));
-                // Below `span`, a u64.
-                #[expect(clippy::cast_possible_truncation)]
                 let into = ((span * u128::from(bits)) >> 64) as u64;
                 HumanDuration::from_nanos(from.as_nanos() + into)
             }

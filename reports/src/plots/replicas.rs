@@ -130,7 +130,7 @@ fn small_multiples(sheet: &mut Sheet, result: &SimulationResult, names: &[String
 }
 
 fn fault_pen() -> Pen {
-    Pen::new(Ink::Orange, 1.8)
+    Pen::new(Ink::Text, 1.6)
 }
 
 /// A line where a fault befell the replica, over the whole height of its chart.
