@@ -45,9 +45,8 @@ impl<T: Traffic> World<T> {
                 self.pace(replica);
             }
             Momentary::LostHealth { noticed_after } => {
-                station.deaf += 1;
-                let loss = station.deaf;
-                self.timers.set(self.now.saturating_add(noticed_after), Timer::Deaf { replica, loss });
+                station.deaf_by.push(number);
+                self.timers.set(self.now.saturating_add(noticed_after), Timer::Deaf { replica, number });
             }
         }
         let name = &self.setup.names[usize::from(replica)];
@@ -68,8 +67,8 @@ impl<T: Traffic> World<T> {
                 self.pace(replica);
             }
             Momentary::LostHealth { .. } => {
-                station.deaf -= 1;
-                if station.deaf == 0 && station.healthy(self.now) {
+                station.deaf_by.retain(|cause| *cause != number);
+                if station.healthy(self.now) {
                     self.set_failing(replica, false);
                 }
             }
@@ -77,9 +76,9 @@ impl<T: Traffic> World<T> {
         }
     }
 
-    /// The balancer has seen enough unanswered checks, if they still are.
-    pub(crate) fn deaf(&mut self, replica: u16, loss: u16) {
-        if self.stations[usize::from(replica)].deaf >= loss {
+    /// The balancer has seen enough unanswered checks, if this fault still sees to that.
+    pub(crate) fn deaf(&mut self, replica: u16, number: usize) {
+        if self.stations[usize::from(replica)].deaf_by.contains(&number) {
             self.set_failing(replica, true);
         }
     }

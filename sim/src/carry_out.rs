@@ -101,6 +101,7 @@ impl<T: Traffic> World<T> {
     /// Ends everything in flight at a replica and returns how many requests that were.
     pub(crate) fn stop(&mut self, replica: u16) -> u32 {
         let at = usize::from(replica);
+        self.router.now = self.now;
         let unfinished = self.engines[at].kill(self.now);
         self.next_event[at] = Ps::MAX;
         let draining = self.stations[at].draining;
@@ -192,7 +193,7 @@ impl<T: Traffic> World<T> {
             }
             Action::ProbeHealth => match self.stations[at].process {
                 Process::Up { .. } if self.stations[at].healthy(self.now) => Reply::Healthy,
-                Process::Up { .. } if self.stations[at].deaf > 0 => {
+                Process::Up { .. } if !self.stations[at].deaf_by.is_empty() => {
                     not_yet("its health check does not answer")
                 }
                 Process::Up { .. } => not_yet("not ready yet"),

@@ -40,8 +40,8 @@ pub(crate) struct Station {
     pub(crate) crashed: bool,
     /// The engine's in-flight gauge sticks.
     pub(crate) stuck: bool,
-    /// Faults that keep health checks from being answered.
-    pub(crate) deaf: u16,
+    /// Numbers of the faults that keep its health checks from being answered.
+    pub(crate) deaf_by: Vec<usize>,
     /// No process starts here any more.
     pub(crate) gpu_lost: bool,
     /// Numbers of the faults that slow its GPU.
@@ -63,7 +63,7 @@ impl Station {
             crashes: 0,
             crashed: false,
             stuck: false,
-            deaf: 0,
+            deaf_by: Vec::new(),
             gpu_lost: false,
             slowed_by: Vec::new(),
             in_since: 0,
@@ -76,7 +76,7 @@ impl Station {
 
     /// Whether a look at its health finds it well.
     pub(crate) fn healthy(&self, now: Ps) -> bool {
-        self.deaf == 0 && matches!(self.process, Process::Up { healthy_at, .. } if healthy_at <= now)
+        self.deaf_by.is_empty() && matches!(self.process, Process::Up { healthy_at, .. } if healthy_at <= now)
     }
 }
 

@@ -9,6 +9,7 @@
 //! - nginx `least_conn` (`ngx_http_upstream_least_conn_module.c`): least `conns / weight`; among equals smooth weighted
 //!   round robin, whose state begins afresh with the workers of a reload.
 
+use slackwater_engine::Ps;
 use slackwater_scenarios::{Router as RouterSpec, RouterPolicy};
 
 /// Where an attempt was sent, and what the balancer remembers of it.
@@ -47,9 +48,12 @@ pub(crate) struct Router {
     weighted: bool,
     /// Sixteenths of its weight that a replica has for now (HAProxy's slow start).
     ramp: Vec<u32>,
-    /// HAProxy only: each replica's key, and when it came to it (a running number).
-    keys: Vec<(u32, u64)>,
+    /// HAProxy only: each replica's key, when it came to it, and in which order at that time: what is sent or ordered has a
+    /// running number, what ends comes after. So it does not matter in which order ends at different replicas are told.
+    keys: Vec<(u32, Ps, u64)>,
     queued: u64,
+    /// The time of what is told next; set before it is.
+    pub(crate) now: Ps,
     /// Smooth weighted round robin's state, as long as `counts` (nginx) or a value a replica (round robin with weights).
     smooth: Vec<i64>,
 }
@@ -75,7 +79,8 @@ impl Router {
             weights: vec![100; count],
             weighted: false,
             ramp: vec![WHOLE; count],
-            keys: (0..u64::from(replicas)).map(|number| (0, number)).collect(),
+            keys: (0..u64::from(replicas)).map(|number| (0, 0, number)).collect(),
+            now: 0,
             queued: u64::from(replicas),
             smooth: vec![0; usize::from(workers) * count],
             policy: spec.policy,
@@ -150,6 +155,12 @@ impl Router {
     /// HAProxy: moves the replica to where its key belongs, behind those that are there.
     #[inline]
     fn requeue(&mut self, replica: u16) {
+        self.queued += 1;
+        self.move_to_its_key(replica, self.queued);
+    }
+
+    #[inline]
+    fn move_to_its_key(&mut self, replica: u16, order: u64) {
         let at = usize::from(replica);
         let weight = self.weights[at] * self.ramp[at];
         let key = match self.in_flight[at] {
@@ -157,8 +168,7 @@ impl Router {
             count => (count + 1).saturating_mul(HAPROXY_SCALE) / weight,
         };
         if self.keys[at].0 != key {
-            self.queued += 1;
-            self.keys[at] = (key, self.queued);
+            self.keys[at] = (key, self.now, order);
         }
     }
 
@@ -178,7 +188,7 @@ impl Router {
                 self.eligible.insert(place, replica);
                 // It was in no queue: it goes behind its equals.
                 self.queued += 1;
-                self.keys[at].1 = self.queued;
+                self.keys[at] = (self.keys[at].0, self.now, self.queued);
             }
             _ => {}
         }
@@ -262,7 +272,7 @@ impl Router {
     /// HAProxy: the place of the replica with the smallest key, of those with the same key the one longest there.
     #[inline]
     fn first_in_queue(&self) -> usize {
-        let (mut best, mut least) = (0, (u32::MAX, u64::MAX));
+        let (mut best, mut least) = (0, (u32::MAX, Ps::MAX, u64::MAX));
         for (place, &replica) in self.eligible.iter().enumerate() {
             let key = self.keys[usize::from(replica)];
             if key < least {
@@ -327,7 +337,7 @@ impl Router {
             self.counts[usize::from(route.worker) * self.in_flight.len() + replica] -= 1;
         }
         if self.policy == RouterPolicy::HaproxyLeastconn {
-            self.requeue(route.replica);
+            self.move_to_its_key(route.replica, u64::MAX);
         }
     }
 }
@@ -389,7 +399,9 @@ mod tests {
         let first: Vec<Route> = (0..3).map(|_| router.pick(0).unwrap()).collect();
         assert_eq!(first.iter().map(|route| route.replica).collect::<Vec<_>>(), [0, 1, 2]);
         // 2 is freed before 0: it has been idle for longer.
+        router.now = 1;
         router.release(first[2]);
+        router.now = 2;
         router.release(first[0]);
         let next: Vec<u16> = (0..3).map(|_| router.pick(0).unwrap().replica).collect();
         assert_eq!(next, [2, 0, 1]);

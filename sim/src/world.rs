@@ -84,10 +84,10 @@ pub(crate) enum Timer {
         fault: usize,
         replica: u16,
     },
-    /// Health checks of this replica have gone unanswered often enough, if at least `loss` faults still see to that.
+    /// Health checks of this replica have gone unanswered often enough, if fault `number` still sees to that.
     Deaf {
         replica: u16,
-        loss: u16,
+        number: usize,
     },
     /// The weight of a replica in rotation since then grows.
     Ramp {
@@ -329,6 +329,7 @@ impl<T: Traffic> World<T> {
                 Output::FirstToken { at, tag } => requests.get_mut(tag).first_token = at,
                 Output::Finished { at, tag } => {
                     let request = requests.get(tag);
+                    router.now = at;
                     router.release(request.route);
                     books.completed(request, at, &setup.slo);
                     if let (Some(drain), Some(driver)) = (draining, driver.as_mut()) {
@@ -350,6 +351,7 @@ impl<T: Traffic> World<T> {
     /// Does the first thing that is due at the present time; see the crate's head for the order.
     pub(crate) fn step(&mut self) -> Result<(), SimError> {
         let now = self.now;
+        self.router.now = now;
         if self.timers.next_at() == now {
             if let Some(timer) = self.timers.pop() {
                 self.timer(timer)?;
@@ -397,8 +399,8 @@ impl<T: Traffic> World<T> {
                 self.fault_ends(fault, replica);
                 Ok(())
             }
-            Timer::Deaf { replica, loss } => {
-                self.deaf(replica, loss);
+            Timer::Deaf { replica, number } => {
+                self.deaf(replica, number);
                 Ok(())
             }
             Timer::Ramp { replica, since } => {
