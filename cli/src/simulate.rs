@@ -45,6 +45,10 @@ pub(crate) struct Simulated {
 
 pub(crate) fn simulate(arguments: &Simulate) -> anyhow::Result<()> {
     let scenario = scenario(arguments)?;
+    if !arguments.no_rollout {
+        // Before a long trace is read for nothing.
+        slackwater_sim::can_roll(&scenario)?;
+    }
     let simulated = run(&scenario, arguments)?;
     let result = &simulated.result;
     for warning in &result.warnings {

@@ -68,6 +68,7 @@ pub fn series(result: &SimulationResult) -> Result<String, CsvError> {
     let mut head: Vec<String> = [
         "at_s",
         "arrivals_per_s",
+        "attempts_per_s",
         "completed_per_s",
         "failed_per_s",
         "serving",
@@ -86,7 +87,7 @@ pub fn series(result: &SimulationResult) -> Result<String, CsvError> {
     }
     let rows = s.at_s.iter().enumerate().map(|(i, at)| {
         let mut row = vec![number(*at)];
-        let rates = [&s.arrivals_per_s, &s.completed_per_s, &s.failed_per_s];
+        let rates = [&s.arrivals_per_s, &s.attempts_per_s, &s.completed_per_s, &s.failed_per_s];
         row.extend(rates.map(|list| optional(list.get(i).copied())));
         row.push(s.serving.get(i).map_or_else(String::new, u32::to_string));
         let latencies = [&s.ttft_p50_s, &s.ttft_p99_s, &s.tpot_p50_s, &s.tpot_p99_s];

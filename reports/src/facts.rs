@@ -1,8 +1,57 @@
 //! Selections from a result that several renderers need: nothing here is computed that is not already in the data.
 
 use slackwater_sim::{
-    LatencySummary, MoveFigures, PhaseDistribution, PhaseResult, RolloutResult, SimulationResult,
+    FaultFigures, LatencySummary, MoveFigures, PhaseDistribution, PhaseResult, RolloutResult,
+    SimulationResult,
 };
+
+use crate::format::{count, counted, figure};
+
+/// Whether clients sent anything twice.
+pub(crate) fn any_retries(result: &SimulationResult) -> bool {
+    result.attempts.sent > result.requests.arrived
+}
+
+/// A fault in words: what it was, when it was to come, and what came of it. `at` names a time.
+pub(crate) fn fault_in_words(fault: &FaultFigures, at: impl Fn(f64) -> String) -> String {
+    let planned = format!("{} {}", fault.kind, fault.when);
+    match (fault.came_s, fault.befell.first()) {
+        (None, _) => format!("{planned}: never came"),
+        (Some(came), None) => format!("{planned}: came {} and found nothing to befall", at(came)),
+        (Some(_), Some(first)) => {
+            let place = if first.replica.is_empty() { "the rollout" } else { &first.replica };
+            let often = match fault.times {
+                0 | 1 => String::new(),
+                times => format!(", {} in all", counted(times, "time")),
+            };
+            let over = fault.until_s.map_or_else(String::new, |until| format!(", over {}", at(until)));
+            format!("{planned}: befell {place} {}{often}{over}", at(first.at_s))
+        }
+    }
+}
+
+/// Attempts against requests, in words; `None` where nothing was sent twice.
+pub(crate) fn retries_in_words(result: &SimulationResult, at: impl Fn(f64) -> String) -> Option<String> {
+    let retries = &result.retries;
+    any_retries(result).then(|| {
+        let mut text = format!(
+            "{} attempts a request, {} in the worst minute (from {})",
+            figure(retries.amplification),
+            figure(retries.worst_minute),
+            at(retries.worst_minute_at_s)
+        );
+        if retries.out_of_budget > 0 {
+            text.push_str(&format!("; {} not made, the budget being spent", count(retries.out_of_budget)));
+        }
+        text
+    })
+}
+
+/// What the balancer's read time-out did, in words; `None` where it did nothing.
+pub(crate) fn read_time_outs_in_words(result: &SimulationResult) -> Option<String> {
+    let cut = result.retries.read_timed_out;
+    (cut > 0).then(|| format!("{} ended by the balancer, which saw nothing to read", counted(cut, "attempt")))
+}
 
 /// Where a phase lies relative to the moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,13 +1,14 @@
 //! The report as one HTML file: no network, no script, light and dark by the reader's setting, for a desk, a phone and paper.
 //!
 //! ```text
-//! summary (what an operator forwards) -> phases -> plots -> moves -> assumptions and limits -> reproduce
+//! summary (what an operator forwards) -> phases -> plots -> moves -> faults -> assumptions and limits -> reproduce
 //! ```
 //!
 //! Each plot is embedded twice, laid out wide and narrow, and shown by the width of the page; its colours are CSS variables, so light and
 //! dark share one drawing. All text from the result is escaped.
 
 mod details;
+mod faults;
 mod summary;
 mod tables;
 
@@ -35,6 +36,7 @@ pub fn report(result: &SimulationResult, context: &ReportContext) -> String {
     tables::phases(&mut page, result);
     figures(&mut page, result);
     tables::moves(&mut page, result);
+    faults::write(&mut page, result);
     details::assumptions(&mut page, result);
     details::reproduce(&mut page, result, context);
     page.push_str("</main>\n</body>\n</html>\n");

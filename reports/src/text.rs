@@ -14,6 +14,9 @@ pub use crate::verdict::verdict_sentence;
 /// Rows of a block at most; past it the moves that met the service level best are left out, and counted.
 const ROWS: usize = 14;
 
+/// Faults told one by one.
+const FAULTS: usize = 8;
+
 /// Columns of the terminal.
 const WIDTH: usize = 80;
 
@@ -167,6 +170,15 @@ fn footer(result: &SimulationResult) -> Vec<String> {
             duration(rollout.below_n_s),
             result.fleet.replicas.len()
         ));
+    }
+    let clock = Clock::of(&result.traffic);
+    let at = |at_s: f64| clock.cell(at_s);
+    lines.extend(facts::retries_in_words(result, at).map(|text| format!("retries: {text}")));
+    lines.extend(facts::read_time_outs_in_words(result).map(|text| format!("read time-outs: {text}")));
+    let faults = result.faults.iter().take(FAULTS);
+    lines.extend(faults.map(|fault| format!("fault: {}", facts::fault_in_words(fault, at))));
+    if result.faults.len() > FAULTS {
+        lines.push(format!("{} more faults are in result.json", result.faults.len() - FAULTS));
     }
     lines
 }

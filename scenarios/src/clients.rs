@@ -20,11 +20,21 @@ pub struct Router {
     /// `proxy_read_timeout`). Absent: it waits for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_timeout: Option<HumanDuration>,
+    /// How long the weight of a replica that comes back grows from a sixteenth to all of it (HAProxy: `slowstart`). Only
+    /// for `haproxy-leastconn`. Absent: all of it at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<HumanDuration>,
 }
 
 impl Default for Router {
     fn default() -> Self {
-        Self { policy: RouterPolicy::LeastConnections, workers: 4, zone: false, read_timeout: None }
+        Self {
+            policy: RouterPolicy::LeastConnections,
+            workers: 4,
+            zone: false,
+            read_timeout: None,
+            slow_start: None,
+        }
     }
 }
 
@@ -34,9 +44,13 @@ impl Default for Router {
 pub enum RouterPolicy {
     /// Each in turn.
     RoundRobin,
-    /// The fewest in flight, known exactly (HAProxy's `leastconn`).
+    /// The fewest in flight, known exactly; those with equally many in turn.
     LeastConnections,
-    /// nginx's `least_conn`: counts per worker process unless `zone` is set, and fresh ones after a reload.
+    /// HAProxy's `leastconn`: exact counts, an idle server first, then the fewest (in flight + 1) by weight; among equals
+    /// the one that has been so the longest.
+    HaproxyLeastconn,
+    /// nginx's `least_conn`: the fewest in flight by weight, counted per worker process unless `zone` is set, and afresh
+    /// after a reload; among equals smooth weighted round robin.
     NginxLeastConn,
     /// The less loaded of two picked at random.
     RandomTwoChoices,
@@ -58,7 +72,7 @@ impl Default for Clients {
     }
 }
 
-/// Retries with exponential back-off. The defaults are those of OpenAI's Python client.
+/// Retries with exponential back-off. The defaults are those of OpenAI's Python client; `backoff = 0` retries at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retries {
@@ -72,6 +86,13 @@ pub struct Retries {
     pub max_backoff: HumanDuration,
     /// Each wait is shortened by up to this share of itself, at random.
     pub jitter: f64,
+    /// Send the whole request again also when a stream breaks after its first token, as a gateway or an agent does that
+    /// only looks at the outcome.
+    pub after_first_token: bool,
+    /// A retry budget of all clients together: retries allowed for each request that arrives, as a share (0.2: one retry
+    /// for five requests). What is not used is saved up, to [`Retries::SAVED`] retries. Absent: no bound but `max`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<f64>,
 }
 
 impl Default for Retries {
@@ -82,11 +103,16 @@ impl Default for Retries {
             multiplier: 2.0,
             max_backoff: HumanDuration::from_secs(8),
             jitter: 0.25,
+            after_first_token: false,
+            budget: None,
         }
     }
 }
 
 impl Retries {
+    /// Retries that a budget saves up at most.
+    pub const SAVED: u32 = 10;
+
     /// The wait before retry number `retry` (from 0), `uniform` being a draw from [0, 1).
     #[must_use]
     pub fn wait(&self, retry: u32, uniform: f64) -> HumanDuration {

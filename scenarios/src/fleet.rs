@@ -15,6 +15,9 @@ pub struct Fleet {
     /// GPUs that one replica spans. The engine profile must be that of such a group.
     #[serde(default = "one")]
     pub tensor_parallel: u32,
+    /// GPUs of the chassis, to be held against what the replicas need. Absent: as many as they need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<u32>,
 }
 
 /// One engine process and its GPUs.

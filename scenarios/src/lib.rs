@@ -29,7 +29,7 @@ pub mod version;
 pub use clients::{Clients, Retries, Router, RouterPolicy, Slo};
 pub use engine_profile::{EngineProfile, FrontEnd, KvReservation, Scheduling, StepForm};
 pub use error::{Diagnostic, ScenarioError, TraceError};
-pub use faults::{Fault, FaultKind, FaultVersion};
+pub use faults::{Fault, FaultKind, FaultTime, FaultVersion, MovePoint};
 pub use fleet::{Fleet, Replica};
 pub use random::Keyed;
 pub use rollout::{
@@ -41,4 +41,4 @@ pub use traffic::{
     Arrival, Arrivals, FileTraffic, Format, Generate, Generator, ImportReport, Lognormal, ReadOptions,
     SharedTrace, Traffic, TrafficSpec,
 };
-pub use version::{Delay, Version};
+pub use version::{Delay, SilentTokens, Version};

@@ -48,6 +48,12 @@ impl HumanDuration {
         Some(Self((seconds * 1e9).round() as u64))
     }
 
+    /// So many nanoseconds.
+    #[must_use]
+    pub(crate) const fn from_nanos(nanoseconds: u64) -> Self {
+        Self(nanoseconds)
+    }
+
     /// Nanoseconds, the policy's unit.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {

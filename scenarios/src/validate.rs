@@ -1,15 +1,16 @@
-//! What the types can't say: ranges, sums, keys that need or exclude each other.
+//! What the types can't say: ranges, sums, keys that need or exclude each other. Faults have a file of their own.
+
+mod faults;
 
 use crate::clients::{Router, RouterPolicy};
 use crate::engine_profile::EngineProfile;
-use crate::faults::{Fault, FaultKind};
 use crate::fleet::Replicas;
 use crate::places::Places;
 use crate::rollout::{AtDeadline, Comparison, Probe, Rollout, Strategy};
 use crate::scenario::Scenario;
 use crate::time::HumanDuration;
 use crate::traffic::{Arrivals, Format, Generate, Lognormal, TrafficSpec};
-use crate::version::Version;
+use crate::version::{SilentTokens, Version};
 
 /// Something wrong with one key.
 pub(crate) struct Problem {
@@ -18,7 +19,7 @@ pub(crate) struct Problem {
     pub(crate) help: String,
 }
 
-type Check = Result<(), Problem>;
+pub(crate) type Check = Result<(), Problem>;
 
 /// More replicas than one chassis, or one site, has.
 const MOST_REPLICAS: usize = 1024;
@@ -37,14 +38,14 @@ pub(crate) fn check(scenario: &Scenario, places: &Places) -> Check {
     traffic(&scenario.traffic, places)?;
     rollout(&scenario.rollout)?;
     named_replicas(scenario)?;
-    faults(scenario)
+    faults::check(scenario)
 }
 
-fn problem(key: &str, message: impl std::fmt::Display, help: impl Into<String>) -> Problem {
+pub(crate) fn problem(key: &str, message: impl std::fmt::Display, help: impl Into<String>) -> Problem {
     Problem { key: key.to_owned(), message: format!("`{key}`: {message}"), help: help.into() }
 }
 
-fn within(key: &str, value: f64, low: f64, high: f64) -> Check {
+pub(crate) fn within(key: &str, value: f64, low: f64, high: f64) -> Check {
     // Written so that NaN fails.
     if value >= low && value <= high {
         return Ok(());
@@ -64,11 +65,11 @@ fn plain(bound: f64) -> String {
     }
 }
 
-fn at_least_one(key: &str, value: u32) -> Check {
+pub(crate) fn at_least_one(key: &str, value: u32) -> Check {
     if value >= 1 { Ok(()) } else { Err(problem(key, "0 makes no sense here", "give a number from 1 up")) }
 }
 
-fn longer_than_zero(key: &str, value: HumanDuration) -> Check {
+pub(crate) fn longer_than_zero(key: &str, value: HumanDuration) -> Check {
     if value.is_zero() {
         return Err(problem(key, "must be longer than zero", "give a duration such as \"30s\""));
     }
@@ -90,6 +91,18 @@ fn fleet(scenario: &Scenario) -> Check {
             "give the GPUs that one replica spans, 1 to 1024",
         ));
     }
+    if let Some(gpus) = scenario.fleet.gpus {
+        at_least_one("fleet.gpus", gpus)?;
+        let needed = count as u64 * u64::from(width);
+        if needed > u64::from(gpus) {
+            let message = format!("{gpus}, but {count} replicas of {width} GPUs need {needed}");
+            let help = match gpus / width {
+                0 => format!("lower fleet.tensor_parallel to {gpus} or less, or correct it"),
+                fit => format!("{fit} replicas fit; or lower fleet.tensor_parallel, or correct it"),
+            };
+            return Err(problem("fleet.gpus", message, help));
+        }
+    }
     let Replicas::Listed(list) = &scenario.fleet.replicas else { return Ok(()) };
     for (index, replica) in list.iter().enumerate() {
         let key = format!("fleet.replicas[{index}]");
@@ -110,6 +123,13 @@ fn fleet(scenario: &Scenario) -> Check {
             ));
         }
         for (position, gpu) in replica.gpus.iter().enumerate() {
+            if let Some(gpus) = scenario.fleet.gpus
+                && *gpu >= gpus
+            {
+                let message = format!("GPU {gpu} is not among the {gpus} of the chassis");
+                let help = format!("GPUs are counted from 0: give 0 to {}", gpus - 1);
+                return Err(problem(&format!("{key}.gpus"), message, help));
+            }
             let taken = replica.gpus[..position].contains(gpu)
                 || earlier.iter().any(|other| other.gpus.contains(gpu));
             if taken {
@@ -124,7 +144,26 @@ fn fleet(scenario: &Scenario) -> Check {
 fn version(key: &str, version: &Version) -> Check {
     within(&format!("{key}.output_length_factor"), version.output_length_factor, 0.01, 100.0)?;
     within(&format!("{key}.step_time_factor"), version.step_time_factor, 0.01, 100.0)?;
+    if let Some(silent) = &version.silent_tokens {
+        silent_tokens(&format!("{key}.silent_tokens"), silent)?;
+    }
     engine(&format!("{key}.engine"), &version.engine)
+}
+
+fn silent_tokens(key: &str, silent: &SilentTokens) -> Check {
+    match (silent.share, silent.median) {
+        (Some(_), Some(_)) => return Err(problem(key, "has both `share` and `median`", "keep one of them")),
+        (None, None) => {
+            let help = "give a share of the output, as in { share = 0.7 }, or { median = 800, sigma = 0.8 }";
+            return Err(problem(key, "does not say how many", help));
+        }
+        (Some(share), None) => within(&format!("{key}.share"), share, 0.0, 0.9999)?,
+        (None, Some(median)) => {
+            within(&format!("{key}.median"), median, 1.0, f64::from(crate::traffic::MOST_TOKENS))?;
+        }
+    }
+    within(&format!("{key}.sigma"), silent.sigma.unwrap_or(0.0), 0.0, 5.0)?;
+    within(&format!("{key}.requests"), silent.requests, 0.0, 1.0)
 }
 
 fn engine(key: &str, profile: &EngineProfile) -> Check {
@@ -168,6 +207,13 @@ fn clients(scenario: &Scenario, places: &Places) -> Check {
             }
         }
     }
+    if let Some(slow_start) = router.slow_start {
+        longer_than_zero("router.slow_start", slow_start)?;
+        if router.policy != RouterPolicy::HaproxyLeastconn {
+            let help = "leave it out, or set router.policy = \"haproxy-leastconn\" (nginx has it only as nginx Plus)";
+            return Err(problem("router.slow_start", "only haproxy-leastconn has it", help));
+        }
+    }
     if let Some(timeout) = router.read_timeout {
         longer_than_zero("router.read_timeout", timeout)?;
     }
@@ -176,6 +222,9 @@ fn clients(scenario: &Scenario, places: &Places) -> Check {
     within("clients.retries.max", f64::from(retries.max), 0.0, 100.0)?;
     within("clients.retries.multiplier", retries.multiplier, 1.0, 100.0)?;
     within("clients.retries.jitter", retries.jitter, 0.0, 1.0)?;
+    if let Some(budget) = retries.budget {
+        within("clients.retries.budget", budget, 0.0, 100.0)?;
+    }
     longer_than_zero("slo.ttft", scenario.slo.ttft)?;
     longer_than_zero("slo.tpot", scenario.slo.tpot)?;
     if let Some(e2e) = scenario.slo.e2e {
@@ -362,80 +411,6 @@ fn named_replicas(scenario: &Scenario) -> Check {
     if rollout.strategy == Strategy::Recreate && !rollout.accept_downtime {
         let help = "nobody serves for a while: say `accept_downtime = true`, or use strategy \"rolling\"";
         return Err(problem("rollout.strategy", "\"recreate\" means downtime", help));
-    }
-    Ok(())
-}
-
-fn faults(scenario: &Scenario) -> Check {
-    let replicas = scenario.fleet.replica_list();
-    let names: Vec<&str> = replicas.iter().map(|replica| replica.name.as_str()).collect();
-    for (index, one) in scenario.faults.iter().enumerate() {
-        let place = format!("faults[{index}]");
-        fault_keys(&place, one)?;
-        if let Some(name) = &one.replica
-            && !names.contains(&name.as_str())
-        {
-            let help = crate::explain::did_you_mean(name, &names, "replicas");
-            return Err(problem(
-                &format!("{place}.replica"),
-                format_args!("no replica is called `{name}`"),
-                help,
-            ));
-        }
-        fault_values(&place, one)?;
-    }
-    Ok(())
-}
-
-/// Each kind has its keys.
-fn fault_keys(place: &str, fault: &Fault) -> Check {
-    let (needed, allowed) = fault.kind.keys();
-    let kind = fault.kind.name();
-    let has: Vec<String> = needed.iter().chain(allowed).map(|key| format!("`{key}`")).collect();
-    for (key, given) in fault.given() {
-        if given && !needed.contains(&key) && !allowed.contains(&key) {
-            let help = format!("leave it out; beside `kind` a {kind} has {}", has.join(", "));
-            return Err(problem(&format!("{place}.{key}"), format_args!("a {kind} has no such key"), help));
-        }
-        if !given && needed.contains(&key) {
-            let example = match key {
-                "replica" => "replica = \"replica-0\"",
-                "at" => "at = \"20m\"",
-                "factor" => "factor = 3",
-                "share" => "share = 0.1",
-                _ => "for = \"2m\"",
-            };
-            let help = format!("add it, for example: {example}");
-            return Err(problem(&format!("{place}.{key}"), format_args!("a {kind} needs this key"), help));
-        }
-    }
-    Ok(())
-}
-
-fn fault_values(place: &str, fault: &Fault) -> Check {
-    let key = |name: &str| format!("{place}.{name}");
-    if let Some(nth) = fault.nth {
-        at_least_one(&key("nth"), nth)?;
-    }
-    if let Some(factor) = fault.factor {
-        within(&key("factor"), factor, 0.01, 1000.0)?;
-    }
-    if let Some(share) = fault.share {
-        within(&key("share"), share, 0.0, 1.0)?;
-    }
-    if let (Some(at), Some(until)) = (fault.at, fault.until)
-        && until <= at
-    {
-        let message = format!("{until} is not after `at`, {at}");
-        return Err(problem(&key("until"), message, "both count from the start of the traffic"));
-    }
-    if fault.kind == FaultKind::ReplicaCrash
-        && let Some(back) = fault.back_after
-        && back <= fault.noticed_after()
-    {
-        let message = format!("{back} is not longer than `noticed_after`, {}", fault.noticed_after());
-        let help = "a crash that nobody notices before it is mended is not simulated; shorten noticed_after";
-        return Err(problem(&key("back_after"), message, help));
     }
     Ok(())
 }

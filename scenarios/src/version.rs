@@ -28,6 +28,11 @@ pub struct Version {
     /// Every coefficient of the engine's step time is multiplied by this: 1.2 is 20 % slower.
     #[serde(default = "one")]
     pub step_time_factor: f64,
+    /// Output tokens that are generated before anything is streamed: a model that thinks in silence. The balancer's
+    /// `read_timeout` counts that silence. Latencies do not: as in the engines' own metrics, TTFT is to the first token
+    /// generated, silent or not. Absent: every token is streamed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_tokens: Option<SilentTokens>,
     /// From the stop signal to an idle engine to its last process gone.
     #[serde(default = "default_stop")]
     pub stop: Delay,
@@ -42,6 +47,42 @@ pub struct Version {
     /// Warm-up prompts after health, before traffic.
     #[serde(default = "default_warm_up")]
     pub warm_up: Delay,
+}
+
+/// How many tokens are silent: a `share` of the output, or lognormal by `median` and `sigma`; always fewer than the output.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SilentTokens {
+    /// A share of each request's output, below 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+    /// In place of `share`: half of the requests have fewer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median: Option<f64>,
+    /// With `median`: the standard deviation of the logarithm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sigma: Option<f64>,
+    /// The share of requests that think at all.
+    #[serde(default = "one")]
+    pub requests: f64,
+}
+
+impl SilentTokens {
+    /// The silent ones of `output` tokens, drawn for the request whose stream this is.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped
+    pub fn draw(&self, output: u32, random: &mut impl rand::Rng) -> u32 {
+        let thinks: f64 = random.random();
+        let normal: f64 = random.sample(rand_distr::StandardNormal);
+        if thinks >= self.requests {
+            return 0;
+        }
+        let tokens = match (self.share, self.median) {
+            (Some(share), _) => f64::from(output) * share,
+            (None, median) => median.unwrap_or(0.0) * (self.sigma.unwrap_or(0.0) * normal).exp(),
+        };
+        (tokens.floor().clamp(0.0, f64::from(u32::MAX)) as u32).min(output.saturating_sub(1))
+    }
 }
 
 const fn one() -> f64 {

@@ -1,7 +1,7 @@
 //! What is written down during a run: two ledgers, histograms by phase, the service level by arrival time, samples.
 //!
 //! Nothing here grows with the number of requests, except the rows asked for with `rows`. Histograms are a fixed size;
-//! the service level takes 8 bytes for each 10 s simulated; the samples are thinned to at most [`SAMPLES_MAX`].
+//! the service level takes 12 bytes for each 10 s simulated; the samples are thinned to at most [`SAMPLES_MAX`].
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -124,11 +124,12 @@ impl Phase {
     }
 }
 
-/// Arrivals and misses among those that arrived in the same 10 s.
+/// Arrivals and misses among those that arrived in the same 10 s, and the retries sent in these 10 s.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ServiceBucket {
     pub(crate) arrived: u32,
     pub(crate) missed: u32,
+    pub(crate) retries: u32,
 }
 
 /// One row of the series.
@@ -136,6 +137,7 @@ pub(crate) struct ServiceBucket {
 pub(crate) struct Sample {
     pub(crate) at: Ps,
     pub(crate) arrived: u64,
+    pub(crate) retries: u64,
     pub(crate) completed: u64,
     pub(crate) failed: u64,
     pub(crate) serving: u32,
@@ -150,6 +152,7 @@ impl Sample {
     /// replicas in rotation the fewer (a plot over a long time should not lose its peaks).
     fn take_in(&mut self, before: &Self) {
         self.arrived += before.arrived;
+        self.retries += before.retries;
         self.completed += before.completed;
         self.failed += before.failed;
         self.serving = self.serving.min(before.serving);
@@ -303,6 +306,10 @@ pub(crate) struct Books {
     /// Whether percentiles over time are wanted: for the series, or for a guard.
     pub(crate) watch: bool,
     pub(crate) rows: Option<Vec<RequestRow>>,
+    /// Retries not made because the budget was spent.
+    pub(crate) out_of_budget: u64,
+    /// Attempts that the balancer's read time-out ended.
+    pub(crate) read_timed_out: u64,
     pub(crate) input_tokens: u64,
     pub(crate) output_tokens: u64,
     pub(crate) first_arrival: Option<Ps>,
@@ -325,6 +332,8 @@ impl Books {
             samples: Samples::new(series),
             watch: false,
             rows: rows.then(Vec::new),
+            out_of_budget: 0,
+            read_timed_out: 0,
             input_tokens: 0,
             output_tokens: 0,
             first_arrival: None,
@@ -380,7 +389,7 @@ impl Books {
     /// The service is judged from `at` on: `open` requests are under way.
     pub(crate) fn judge_from(&mut self, at: Ps, open: u32) {
         self.judged_from = at;
-        self.carried = ServiceBucket { arrived: open, missed: 0 };
+        self.carried = ServiceBucket { arrived: open, ..ServiceBucket::default() };
     }
 
     #[inline]
@@ -394,6 +403,12 @@ impl Books {
         self.first_arrival.get_or_insert(at);
         self.last_arrival = at;
         self.samples.open.arrived += 1;
+    }
+
+    /// A client tries again at `at`.
+    pub(crate) fn retried(&mut self, at: Ps) {
+        self.bucket(at).retries += 1;
+        self.samples.open.retries += 1;
     }
 
     /// An attempt was in flight from `sent` to `end`, which lies in the present phase.

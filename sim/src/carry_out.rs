@@ -37,6 +37,7 @@ impl<T: Traffic> World<T> {
     /// Phases of the timeline follow the policy's notes.
     pub(crate) fn note(&mut self, note: &Note) {
         let serving = self.router.serving();
+        self.point_of_a_move(note);
         match note {
             Note::MoveBegan { replica, .. } => {
                 let name = self.setup.names[replica.index()].clone();
@@ -102,6 +103,7 @@ impl<T: Traffic> World<T> {
     /// Ends everything in flight at a replica and returns how many requests that were.
     pub(crate) fn stop(&mut self, replica: u16) -> u32 {
         let at = usize::from(replica);
+        self.router.now = self.now;
         let unfinished = self.engines[at].kill(self.now);
         self.next_event[at] = Ps::MAX;
         let draining = self.stations[at].draining;
@@ -112,6 +114,7 @@ impl<T: Traffic> World<T> {
                 let drain = &mut driver.drains[drain];
                 drain.cut_after.push(self.now.saturating_sub(drain.from));
             }
+            self.forget_silence(request.tag, request.tokens);
             self.attempt_failed(request.tag, Failure::Cut);
             cut += 1;
         }
@@ -135,7 +138,10 @@ impl<T: Traffic> World<T> {
                 }
                 Reply::Out
             }
-            Action::Admit { .. } => {
+            Action::Admit { weight } => {
+                if let Some(percent) = *weight {
+                    self.router.set_weight(replica, percent);
+                }
                 self.stations[at].draining = None;
                 if self.stations[at].healthy(self.now) {
                     self.router.set_failing(replica, false);
@@ -170,8 +176,10 @@ impl<T: Traffic> World<T> {
                     station.draining = None;
                     let delay = self.setup.version(version).delays.gpu_release;
                     let released = self.sample(&delay, "gpu-release", &[u64::from(replica), stops]);
-                    let released =
-                        released.saturating_add(self.setup.faults.lingering(replica, stops, version));
+                    let (log, name) = (&mut self.fault_log, &self.setup.names[at]);
+                    let log = |fault| log.befalls(fault, self.now, name);
+                    let lingers = self.setup.faults.lingering(replica, stops, version, log);
+                    let released = released.saturating_add(lingers);
                     self.stations[at].process = Process::Gone { free_at: self.now.saturating_add(released) };
                 }
                 Reply::Stopped { cut }
@@ -186,7 +194,10 @@ impl<T: Traffic> World<T> {
                 Reply::Started
             }
             Action::ProbeHealth => match self.stations[at].process {
-                Process::Up { healthy_at, .. } if healthy_at <= self.now => Reply::Healthy,
+                Process::Up { .. } if self.stations[at].healthy(self.now) => Reply::Healthy,
+                Process::Up { .. } if !self.stations[at].deaf_by.is_empty() => {
+                    not_yet("its health check does not answer")
+                }
                 Process::Up { .. } => not_yet("not ready yet"),
                 Process::Gone { .. } => {
                     Reply::Failed { reason: "the process is gone".to_owned(), retryable: false }
@@ -236,7 +247,11 @@ impl<T: Traffic> World<T> {
         let delay = self.setup.version(version).delays.startup;
         let takes = self.sample(&delay, "start-up", &[u64::from(replica), starts]);
         let due = |takes: Ps| self.now.saturating_add(takes);
-        let healthy_at = match self.setup.faults.at_start(replica, starts, version) {
+        let (log, name) = (&mut self.fault_log, &self.setup.names[at]);
+        let log = |fault| log.befalls(fault, self.now, name);
+        let fault = self.setup.faults.at_start(replica, starts, version, log);
+        let fault = if self.stations[at].gpu_lost { Some(StartFault::Fails) } else { fault };
+        let healthy_at = match fault {
             None => due(takes),
             Some(StartFault::Slow(factor)) => due(scaled(takes, factor)),
             Some(StartFault::NeverHealthy) => Ps::MAX,
@@ -264,6 +279,10 @@ impl<T: Traffic> World<T> {
         let before = std::mem::replace(&mut self.engines[at], engine);
         self.retired.push((before.counters(), before.config().kv_blocks));
         self.next_event[at] = Ps::MAX;
+        if !self.stations[at].slowed_by.is_empty() {
+            // The GPU is slow, whatever runs on it.
+            self.pace(replica);
+        }
     }
 
     /// What all engines of the run did.
@@ -290,8 +309,9 @@ impl<T: Traffic> World<T> {
     }
 
     pub(crate) fn set_rotation(&mut self, replica: u16, wanted: bool) {
+        let before = self.router.in_rotation(replica);
         self.router.set_rotation(replica, wanted);
-        self.serving_changed();
+        self.rotation_changed(replica, before);
     }
 
     pub(crate) fn serving_changed(&mut self) {

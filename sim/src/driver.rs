@@ -41,6 +41,14 @@ pub(crate) struct Station {
     pub(crate) crashed: bool,
     /// The engine's in-flight gauge sticks.
     pub(crate) stuck: bool,
+    /// Numbers of the faults that keep its health checks from being answered.
+    pub(crate) deaf_by: Vec<usize>,
+    /// No process starts here any more.
+    pub(crate) gpu_lost: bool,
+    /// Numbers of the faults that slow its GPU.
+    pub(crate) slowed_by: Vec<usize>,
+    /// Since when the balancer sends requests here; kept up only where there is a slow start.
+    pub(crate) in_since: Ps,
 }
 
 impl Station {
@@ -56,6 +64,10 @@ impl Station {
             crashes: 0,
             crashed: false,
             stuck: false,
+            deaf_by: Vec::new(),
+            gpu_lost: false,
+            slowed_by: Vec::new(),
+            in_since: 0,
         }
     }
 
@@ -63,8 +75,9 @@ impl Station {
         matches!(self.process, Process::Up { .. })
     }
 
+    /// Whether a look at its health finds it well.
     pub(crate) fn healthy(&self, now: Ps) -> bool {
-        matches!(self.process, Process::Up { healthy_at, .. } if healthy_at <= now)
+        self.deaf_by.is_empty() && matches!(self.process, Process::Up { healthy_at, .. } if healthy_at <= now)
     }
 }
 

@@ -51,6 +51,7 @@ pub fn plan_for(
     start_ps: Ps,
     capacity: &[CapacityRow],
 ) -> Result<Plan, SetupError> {
+    crate::alone::can_roll(scenario)?;
     let asked = &scenario.rollout;
     let replicas = scenario.fleet.replica_list();
     let mut plan = Plan::rolling(

@@ -43,6 +43,8 @@ pub(crate) struct Request {
     pub(crate) output: u32,
     /// As the version at hand generates.
     pub(crate) output_now: u32,
+    /// Of these, the ones generated before anything is streamed.
+    pub(crate) silent: u32,
     /// From a token computed to the client having it.
     pub(crate) outbound: Ps,
     pub(crate) route: Route,

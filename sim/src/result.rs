@@ -45,6 +45,12 @@ pub struct SimulationResult {
     pub phases: Vec<PhaseResult>,
     /// The rollout, if there was one.
     pub rollout: Option<RolloutResult>,
+    /// What came of each of the scenario's faults, in its order.
+    #[serde(default)]
+    pub faults: Vec<FaultFigures>,
+    /// How much more clients sent than they wanted.
+    #[serde(default)]
+    pub retries: RetryFigures,
     /// The figures over time.
     pub series: Series,
     /// Latency distributions by phase: points of the cumulative distribution, for plots.
@@ -318,6 +324,9 @@ pub struct Series {
     pub at_s: Vec<f64>,
     /// Logical arrivals a second in the interval.
     pub arrivals_per_s: Vec<f64>,
+    /// Attempts a second in the interval: arrivals and retries.
+    #[serde(default)]
+    pub attempts_per_s: Vec<f64>,
     /// Completions a second in the interval.
     pub completed_per_s: Vec<f64>,
     /// Failed logical requests a second in the interval.
@@ -349,6 +358,47 @@ pub struct PhaseDistribution {
     pub tpot: Vec<(f64, f64)>,
     /// Likewise.
     pub e2e: Vec<(f64, f64)>,
+}
+
+/// What came of one fault.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FaultFigures {
+    /// `replica-crash`, `slow-gpu`, ...
+    pub kind: String,
+    /// When it was to come, in words.
+    pub when: String,
+    /// When it first came; absent: it never did.
+    pub came_s: Option<f64>,
+    /// When it was over, for one that lasts and ended.
+    pub until_s: Option<f64>,
+    /// How often it found something to befall.
+    pub times: u64,
+    /// The first of these, at most 64.
+    pub befell: Vec<Befallen>,
+}
+
+/// A fault that befell something.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Befallen {
+    /// When.
+    pub at_s: f64,
+    /// The replica; empty for a reply about the whole service.
+    pub replica: String,
+}
+
+/// Attempts against logical requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct RetryFigures {
+    /// Attempts a logical request, over the whole run: the amplification.
+    pub amplification: f64,
+    /// The same in the worst minute, sliding by 10 s, of the time in which requests arrived.
+    pub worst_minute: f64,
+    /// Where that begins.
+    pub worst_minute_at_s: f64,
+    /// Retries that were not made because the budget was spent.
+    pub out_of_budget: u64,
+    /// Attempts that the balancer ended because nothing to be read had come for its read time-out.
+    pub read_timed_out: u64,
 }
 
 /// What so many replicas carry.

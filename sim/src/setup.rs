@@ -33,6 +33,9 @@ pub enum SetupError {
     /// More replicas than the policy can name.
     #[error("{0} replicas are more than the 65535 a rollout can name; simulate a smaller fleet")]
     TooManyReplicas(usize),
+    /// Nobody would serve while the only replica is moved.
+    #[error("{0}")]
+    Alone(String),
     /// The rollout the scenario asks for is refused.
     #[error("the rollout can't be planned: {0}")]
     Plan(String),
@@ -84,7 +87,10 @@ pub struct Setup {
     pub(crate) rotation_ps: Ps,
     pub(crate) timeout_ps: Ps,
     pub(crate) read_timeout_ps: Option<Ps>,
+    pub(crate) slow_start_ps: Option<Ps>,
     pub(crate) retries: Retries,
+    /// Millionths of a retry that each arrival adds to the clients' budget.
+    pub(crate) budget_share: u64,
     pub(crate) slo: SloBounds,
     pub(crate) faults: Faults,
     pub(crate) keyed: Keyed,
@@ -108,7 +114,7 @@ impl Setup {
             scenario.fleet.replica_list().into_iter().map(|replica| replica.name).collect();
         Ok(Self {
             replicas,
-            faults: Faults::new(&scenario.faults, &names)?,
+            faults: Faults::new(&scenario.faults, &names, keyed)?,
             names,
             from: VersionSetup::new(&scenario.from)?,
             to: VersionSetup::new(&scenario.to)?,
@@ -118,7 +124,9 @@ impl Setup {
             },
             timeout_ps: scenario.clients.timeout.as_picos(),
             read_timeout_ps: router.read_timeout.map(|timeout| timeout.as_picos()),
+            slow_start_ps: router.slow_start.map(|whole| whole.as_picos()),
             router,
+            budget_share: crate::clients::budget_share(&scenario.clients.retries),
             retries: scenario.clients.retries.clone(),
             slo: SloBounds {
                 ttft: slo.ttft.as_picos(),
@@ -188,6 +196,11 @@ impl VersionSetup {
             return Ok(PS_PER_S);
         }
         Ok(end)
+    }
+
+    /// Its step times on a GPU that takes `factor` times as long, rounded once.
+    pub(crate) fn slowed(&self, factor: f64) -> StepTimeForm {
+        step_time(&self.delays.engine).scaled(self.delays.step_time_factor * factor)
     }
 
     /// Tokens this version generates where the old one would generate `output`.

@@ -11,8 +11,8 @@ use crate::books::{Distribution, Distributions, Phase, TICK_PS, seconds};
 use crate::driver::Driver;
 use crate::result::{
     AttemptLedger, DrainFigures, FleetFacts, LatencySummary, MoveFigures, PhaseDistribution, PhaseResult,
-    RESULT_SCHEMA, RequestLedger, RolloutResult, Series, ServiceVerdict, SimulationResult, SloFacts,
-    TrafficFacts,
+    RESULT_SCHEMA, RequestLedger, RetryFigures, RolloutResult, Series, ServiceVerdict, SimulationResult,
+    SloFacts, TrafficFacts,
 };
 use crate::world::World;
 
@@ -34,6 +34,9 @@ pub struct RunInfo {
 /// Five minutes, the sliding window of the service level.
 const WINDOW_TICKS: usize = 30;
 
+/// A minute, the sliding window of the amplification.
+const MINUTE_TICKS: usize = 6;
+
 impl<T: Traffic> World<T> {
     /// Closes the books and makes the result; the second value is the rollout's journal.
     #[must_use]
@@ -44,6 +47,7 @@ impl<T: Traffic> World<T> {
         let verdict = self.verdict(info.judged_until);
         let rollout = self.driver.as_ref().map(|driver| self.rollout_result(driver));
         let hash = self.hash(&counters);
+        let faults = self.fault_log.figures().to_vec();
         let report = self.traffic.report();
         let setup = &self.setup;
         let scenario = &setup.scenario;
@@ -86,6 +90,8 @@ impl<T: Traffic> World<T> {
             service: verdict,
             phases: self.books.phases.iter().map(phase_result).collect(),
             rollout,
+            faults,
+            retries: self.retry_figures(),
             series: self.series(),
             distributions: self.books.phases.iter().map(distribution).collect(),
             steps: counters.steps,
@@ -181,6 +187,30 @@ impl<T: Traffic> World<T> {
         }
     }
 
+    /// Attempts against what clients wanted.
+    fn retry_figures(&self) -> RetryFigures {
+        let books = &self.books;
+        // Past the last arrival there are retries of nothing that still arrives.
+        let last = usize::try_from(books.last_arrival / TICK_PS).unwrap_or(usize::MAX).saturating_add(1);
+        let buckets = &books.service[..last.min(books.service.len())];
+        let (mut worst, mut worst_at) = (0.0, 0);
+        for (place, minute) in buckets.windows(MINUTE_TICKS.min(buckets.len()).max(1)).enumerate() {
+            let arrived: u64 = minute.iter().map(|bucket| u64::from(bucket.arrived)).sum();
+            let retries: u64 = minute.iter().map(|bucket| u64::from(bucket.retries)).sum();
+            let times = mean(arrived + retries, arrived);
+            if times > worst {
+                (worst, worst_at) = (times, place);
+            }
+        }
+        RetryFigures {
+            amplification: mean(books.attempts.sent, buckets.iter().map(|b| u64::from(b.arrived)).sum()),
+            worst_minute: worst,
+            worst_minute_at_s: seconds(worst_at as u64 * TICK_PS),
+            out_of_budget: books.out_of_budget,
+            read_timed_out: books.read_timed_out,
+        }
+    }
+
     fn series(&self) -> Series {
         let samples = &self.books.samples;
         let interval = u64::from(samples.every) * TICK_PS;
@@ -196,6 +226,7 @@ impl<T: Traffic> World<T> {
         for row in samples.rows() {
             series.at_s.push(seconds(row.at));
             series.arrivals_per_s.push(rate(row.arrived));
+            series.attempts_per_s.push(rate(row.arrived + row.retries));
             series.completed_per_s.push(rate(row.completed));
             series.failed_per_s.push(rate(row.failed));
             series.serving.push(row.serving);
@@ -330,6 +361,10 @@ fn router_name(scenario: &slackwater_scenarios::Scenario) -> String {
     match scenario.router.policy {
         RouterPolicy::RoundRobin => "round robin".to_owned(),
         RouterPolicy::LeastConnections => "least connections".to_owned(),
+        RouterPolicy::HaproxyLeastconn => match scenario.router.slow_start {
+            Some(whole) => format!("HAProxy leastconn, slow start over {whole}"),
+            None => "HAProxy leastconn".to_owned(),
+        },
         RouterPolicy::NginxLeastConn if scenario.router.zone => {
             "nginx least_conn with a shared zone".to_owned()
         }

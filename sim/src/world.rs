@@ -11,7 +11,9 @@ use slackwater_scenarios::traffic::{Arrival, Traffic};
 use crate::books::{Books, RequestRow, TICK_PS, seconds};
 use crate::driver::{Driver, Station, index};
 use crate::evidence::Evidence;
+use crate::faults::{FaultLog, When};
 use crate::requests::{Requests, State};
+use crate::result::FaultFigures;
 use crate::router::Router;
 use crate::setup::{Setup, SetupError};
 use crate::timers::Timers;
@@ -73,8 +75,26 @@ pub(crate) enum Timer {
     },
     /// The simulated person says yes.
     Approve,
-    /// This one of the timed faults comes.
-    Fault(usize),
+    /// This one of the faults at a moment comes to a replica.
+    Fault {
+        fault: usize,
+        replica: u16,
+    },
+    /// It is over there.
+    FaultEnds {
+        fault: usize,
+        replica: u16,
+    },
+    /// Health checks of this replica have gone unanswered often enough, if fault `number` still sees to that.
+    Deaf {
+        replica: u16,
+        number: usize,
+    },
+    /// The weight of a replica in rotation since then grows.
+    Ramp {
+        replica: u16,
+        since: Ps,
+    },
     /// Crash number `crash` of this replica is noticed, unless it was mended before.
     Noticed {
         replica: u16,
@@ -120,6 +140,10 @@ pub struct World<T> {
     /// When anything last happened to a request or the rollout.
     pub(crate) last_activity: Ps,
     pub(crate) finished: bool,
+    /// Millionths of retries that the clients' budget has left.
+    pub(crate) retry_budget: u64,
+    /// What came of the faults.
+    pub(crate) fault_log: FaultLog,
     /// See [`World::blind_drains`].
     pub(crate) blind_drains: bool,
 }
@@ -136,8 +160,10 @@ impl<T: Traffic> World<T> {
         let count = usize::from(setup.replicas);
         let mut timers = Timers::new();
         timers.set(TICK_PS, Timer::Tick);
-        for (fault, timed) in setup.faults.timed.iter().enumerate() {
-            timers.set(timed.at, Timer::Fault(fault));
+        for (fault, moment) in setup.faults.moments.iter().enumerate() {
+            if let (When::At(at), Some(replica)) = (moment.when, moment.replica) {
+                timers.set(at, Timer::Fault { fault, replica });
+            }
         }
         Ok(Self {
             now: 0,
@@ -159,6 +185,8 @@ impl<T: Traffic> World<T> {
             last_activity: 0,
             finished: false,
             blind_drains: false,
+            retry_budget: 0,
+            fault_log: FaultLog::new(&setup.faults),
             setup,
         })
     }
@@ -178,6 +206,12 @@ impl<T: Traffic> World<T> {
     #[must_use]
     pub fn arrived(&self) -> u64 {
         self.number
+    }
+
+    /// What came of each of the scenario's faults so far, in its order.
+    #[must_use]
+    pub fn faults(&self) -> &[FaultFigures] {
+        self.fault_log.figures()
     }
 
     /// The rows of requests that ended since the last call (see [`RunOptions::rows`]).
@@ -296,6 +330,7 @@ impl<T: Traffic> World<T> {
                 Output::FirstToken { at, tag } => requests.get_mut(tag).first_token = at,
                 Output::Finished { at, tag } => {
                     let request = requests.get(tag);
+                    router.now = at;
                     router.release(request.route);
                     books.completed(request, at, &setup.slo);
                     if let Some(driver) = driver.as_mut() {
@@ -322,6 +357,7 @@ impl<T: Traffic> World<T> {
     /// Does the first thing that is due at the present time; see the crate's head for the order.
     pub(crate) fn step(&mut self) -> Result<(), SimError> {
         let now = self.now;
+        self.router.now = now;
         if self.timers.next_at() == now {
             if let Some(timer) = self.timers.pop() {
                 self.timer(timer)?;
@@ -352,14 +388,29 @@ impl<T: Traffic> World<T> {
             Timer::Effect { command, cut, incarnation } => {
                 let reply = self.effect(&command, cut, incarnation);
                 let replica = index(command.replica);
-                if self.setup.faults.loses(self.setup.keyed, replica, command.id.0, self.now) {
+                let (keyed, now) = (self.setup.keyed, self.now);
+                if let Some(fault) = self.setup.faults.loses(keyed, replica, command.id.0, now) {
+                    let name = self.setup.names.get(usize::from(replica)).map_or("", String::as_str);
+                    self.fault_log.befalls(fault, now, name);
                     return Ok(());
                 }
                 self.tell(Event::Outcome { id: command.id, outcome: reply })
             }
             Timer::Approve => self.tell(Event::Operator(Operator::Approve)),
-            Timer::Fault(fault) => {
-                self.befall(self.setup.faults.timed[fault]);
+            Timer::Fault { fault, replica } => {
+                self.befall(fault, replica);
+                Ok(())
+            }
+            Timer::FaultEnds { fault, replica } => {
+                self.fault_ends(fault, replica);
+                Ok(())
+            }
+            Timer::Deaf { replica, number } => {
+                self.deaf(replica, number);
+                Ok(())
+            }
+            Timer::Ramp { replica, since } => {
+                self.ramp(replica, since);
                 Ok(())
             }
             Timer::Noticed { replica, crash } => self.noticed(replica, crash),

@@ -1,6 +1,6 @@
 //! Each catalog file shows what its first line claims.
 
-use crate::{at, number, root, simulated};
+use crate::{at, number, root, simulated, slackwater, stderr};
 
 #[test]
 fn four_gpu_chat_is_barely_noticed() {
@@ -72,6 +72,110 @@ fn one_more_gpu_lost_in_the_middle_of_a_move_is_one_too_many() {
     assert_eq!(at(&sound, "rollout.outcome"), "completed");
 }
 
+fn phases(result: &serde_json::Value) -> &Vec<serde_json::Value> {
+    at(result, "phases").as_array().expect("phases are a list")
+}
+
+/// The last phase: after the rollout, or while it holds.
+fn last(result: &serde_json::Value) -> &serde_json::Value {
+    phases(result).last().expect("there is a phase")
+}
+
+#[test]
+fn a_storm_of_retries_outlives_its_cause() {
+    let file = "scenarios/catalog/retry-storm.toml";
+    let storm = simulated(&[file]);
+    let away = number(&storm, "rollout.below_n_s");
+    assert!((70.0..76.0).contains(&away), "away for {away} s");
+    assert_eq!(at(last(&storm), "serving_min"), 4, "all are back");
+    assert!(number(last(&storm), "until_s") - number(last(&storm), "from_s") > 900.0);
+    assert!(number(last(&storm), "attainment") < 0.01, "and nobody is served in time");
+    assert!(number(&storm, "retries.worst_minute") > 7.0);
+    assert_eq!(at(&storm, "baseline.service.kept"), true, "the same clients do no harm without a cause");
+    let budget = simulated(&[file, "--set", "clients.retries.budget=0.1"]);
+    let usual = simulated(&[file, "--set", "clients.retries={}"]);
+    for calm in [budget, usual] {
+        assert!(number(last(&calm), "attainment") > 0.99);
+        assert!(number(&calm, "retries.worst_minute") < 1.2);
+    }
+}
+
+#[test]
+fn silence_is_taken_for_death_above_all_at_n_minus_one() {
+    let file = "scenarios/catalog/silent-reasoning-read-timeout.toml";
+    let result = simulated(&[file]);
+    assert_eq!(number(&result, "retries.read_timed_out"), number(&result, "requests.timed_out"));
+    let lost = |full: bool| {
+        let phases = phases(&result).iter().filter(|phase| (at(phase, "serving_min") == 4) == full);
+        let (lost, all) = phases.fold((0.0, 0.0), |(lost, all), phase| {
+            (lost + number(phase, "requests.timed_out"), all + number(phase, "requests.arrived"))
+        });
+        lost / all
+    };
+    let (full, fewer) = (lost(true), lost(false));
+    assert!((0.05..0.09).contains(&full), "{full} lost at N");
+    assert!(fewer > 1.9 * full, "{fewer} lost at N-1 against {full}");
+    assert!(phases(&result).iter().all(|phase| number(phase, "queue_max") < 5.0));
+    assert!(number(&result, "ttft_s.p99") < 1.0);
+    let patient = simulated(&[file, "--set", "router.read_timeout=10m"]);
+    assert_eq!(number(&patient, "requests.completed"), number(&patient, "requests.arrived"));
+}
+
+#[test]
+fn groups_of_gpus_roll_as_replicas_do() {
+    let result = simulated(&["scenarios/catalog/eight-gpus-tp2.toml"]);
+    assert_eq!(at(&result, "rollout.outcome"), "completed");
+    assert_eq!(at(&result, "rollout.moves").as_array().map(Vec::len), Some(4));
+    assert!(phases(&result).iter().all(|phase| number(phase, "serving_min") >= 3.0));
+    assert_eq!(number(&result, "requests.cut"), 0.0);
+    assert_eq!(at(&result, "service.kept"), true);
+    assert!(number(&result, "ttft_s.p99") < 0.33);
+}
+
+#[test]
+fn one_replica_over_all_gpus_cannot_roll_and_recreate_shows_its_price() {
+    let file = "scenarios/catalog/single-tp8.toml";
+    let result = simulated(&[file]);
+    assert_eq!(at(&result, "rollout.outcome"), "completed");
+    let nobody = number(&result, "rollout.below_n_s");
+    assert!((270.0..330.0).contains(&nobody), "{nobody} s without anybody");
+    assert!((800.0..1000.0).contains(&number(&result, "requests.rejected")));
+    assert_eq!(at(&result, "service.kept"), false);
+    let refused = slackwater(&["simulate", file, "--set", "rollout.strategy=rolling"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let message = stderr(&refused);
+    for wanted in ["on 8 GPUs", "recreate", "fleet.replicas = 2", "fleet.tensor_parallel = 4"] {
+        assert!(message.contains(wanted), "{wanted}: {message}");
+    }
+}
+
+#[test]
+fn a_slower_and_more_verbose_version_fails_by_its_capacity() {
+    let file = "scenarios/catalog/slower-and-more-verbose.toml";
+    let result = simulated(&[file]);
+    assert_eq!(at(&result, "rollout.outcome"), "completed");
+    assert_eq!(number(&result, "requests.cut"), 0.0);
+    assert_eq!(at(last(&result), "serving_min"), 4);
+    assert!(number(last(&result), "attainment") < 0.7, "all four together miss it");
+    let alike = ["to.step_time_factor=1", "to.output_length_factor=1"];
+    let alike = simulated(&[file, "--set", alike[0], "--set", alike[1]]);
+    assert_eq!(at(&alike, "service.kept"), true);
+    let less = simulated(&[file, "--scale", "0.8"]);
+    assert!(number(last(&less), "attainment") > 0.99, "with a fifth less traffic it is well afterwards");
+}
+
+#[test]
+fn a_window_that_closes_holds_at_n_with_two_versions() {
+    let result = simulated(&["scenarios/catalog/window-closes.toml"]);
+    let outcome = at(&result, "rollout.outcome").as_str().expect("an outcome is text");
+    assert!(outcome.starts_with("held: ") && outcome.contains("window"), "{outcome}");
+    let moves = at(&result, "rollout.moves").as_array().expect("moves are a list");
+    assert_eq!(moves.iter().filter(|one| at(one, "result") == "done").count(), 2);
+    assert_eq!(at(last(&result), "name"), "hold");
+    assert_eq!(at(last(&result), "serving_min"), 4);
+    assert_eq!(at(&result, "service.kept"), true);
+}
+
 #[test]
 fn every_catalog_file_claims_something_in_its_first_line() {
     let folder = root().join("scenarios/catalog");
@@ -82,7 +186,7 @@ fn every_catalog_file_claims_something_in_its_first_line() {
         assert!(text.starts_with("# Claim: "), "{}", path.display());
         seen += 1;
     }
-    assert!(seen >= 5);
+    assert!(seen >= 11);
 }
 
 #[test]

@@ -54,8 +54,36 @@ fn numbers_that_make_no_sense_are_refused_with_the_key() {
 
 #[test]
 fn a_fleet_that_cannot_roll_is_told_what_to_do_instead() {
-    let message = refused(&["simulate", CHAT, "--replicas", "1"], 1);
-    assert!(message.contains("replica"), "{message}");
+    for strategy in ["rolling", "canary"] {
+        let message = refused(
+            &["simulate", CHAT, "--replicas", "1", "--set", &format!("rollout.strategy={strategy}")],
+            1,
+        );
+        for wanted in [strategy, "recreate", "accept_downtime = true", "fleet.replicas = 2", "side by side"] {
+            assert!(message.contains(wanted), "{wanted}: {message}");
+        }
+        assert!(!message.contains("tensor_parallel"), "one GPU is no group: {message}");
+    }
+    let group = refused(&["simulate", CHAT, "--replicas", "1", "--set", "fleet.tensor_parallel=8"], 1);
+    assert!(group.contains("on 8 GPUs"), "{group}");
+    assert!(group.contains("fleet.tensor_parallel = 4 and fleet.replicas = 2"), "{group}");
+    // The traffic of one replica is none of a rollout's business.
+    let calm = slackwater(&[
+        "simulate",
+        CHAT,
+        "--replicas",
+        "1",
+        "--no-rollout",
+        "--set",
+        "traffic.generate.duration=2m",
+    ]);
+    assert!(calm.status.success(), "{}", stderr(&calm));
+}
+
+#[test]
+fn it_is_refused_before_the_traffic_is_even_looked_for() {
+    let message = refused(&["simulate", CHAT, "--replicas", "1", "--trace", "no-such.csv"], 1);
+    assert!(message.contains("single replica") && !message.contains("no-such"), "{message}");
 }
 
 #[test]

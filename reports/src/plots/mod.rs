@@ -104,6 +104,16 @@ fn period(rollout: &RolloutResult) -> Option<(f64, f64)> {
     (from.is_finite() && until.is_finite() && until >= from).then_some((from, until))
 }
 
+/// When faults befell this replica, within a view.
+fn befallen<'a>(
+    result: &'a SimulationResult,
+    replica: &'a str,
+    view: View,
+) -> impl Iterator<Item = f64> + 'a {
+    let all = result.faults.iter().flat_map(|fault| &fault.befell);
+    all.filter(move |one| one.replica == replica && view.holds(one.at_s)).map(|one| one.at_s)
+}
+
 /// Samples of a series with their times, within a view.
 fn samples<'a, T: Copy>(
     at_s: &'a [f64],

@@ -5,7 +5,7 @@ use slackwater_sim::{RolloutResult, SimulationResult};
 use super::axis::{Axis, Keep, Panel, Sample, Samples, ceiling, plain, runs, thin};
 use super::sheet::{Anchor, Face, Pen, Sheet, Swatch};
 use super::theme::{Ink, Style};
-use super::{View, gantt, samples};
+use super::{View, befallen, gantt, samples};
 use crate::clock::Clock;
 use crate::format::count;
 
@@ -75,11 +75,15 @@ fn names(result: &SimulationResult) -> Vec<String> {
 }
 
 fn small_multiples(sheet: &mut Sheet, result: &SimulationResult, names: &[String], frame: &Frame) {
-    sheet.legend(&[
+    let mut legend = vec![
         (Swatch::Block(Ink::Blue, 0.55), "running"),
         (Swatch::Block(Ink::Red, 0.85), "waiting in its queue"),
         (Swatch::Block(Ink::Shade, 1.0), "out of rotation"),
-    ]);
+    ];
+    if names.iter().any(|name| befallen(result, name, frame.view).next().is_some()) {
+        legend.push((Swatch::Line(fault_pen()), "fault"));
+    }
+    sheet.legend(&legend);
     sheet.cursor += 12.0;
     let series = &result.series;
     let columns = sheet.style.form.columns();
@@ -115,12 +119,26 @@ fn small_multiples(sheet: &mut Sheet, result: &SimulationResult, names: &[String
             sheet.area(area, Ink::Blue, 0.55);
         }
         sheet.line(vec![(panel.left, bottom), (panel.right, bottom)], Pen::new(Ink::Axis, 1.0));
+        fault_marks(sheet, result, name, &panel);
         let shown = gantt::fit(name, panel.left - 34.0);
         let middle = f64::midpoint(top, bottom) + 4.0;
         sheet.text((sheet.left(), middle), &shown, Face::Small, Ink::Text, Anchor::Start);
         sheet.text((panel.left - 6.0, y + 7.0), &plain(most), Face::Small, Ink::Muted, Anchor::End);
         sheet.text((panel.left - 6.0, bottom + 1.0), "0", Face::Small, Ink::Muted, Anchor::End);
         sheet.cursor = bottom + 8.0;
+    }
+}
+
+fn fault_pen() -> Pen {
+    Pen::new(Ink::Text, 1.6)
+}
+
+/// A line where a fault befell the replica, over the whole height of its chart.
+fn fault_marks(sheet: &mut Sheet, result: &SimulationResult, name: &str, panel: &Panel) {
+    let (from, until) = panel.x.range();
+    for at in befallen(result, name, View { from, until, zoomed: false }) {
+        let x = panel.x.at(at);
+        sheet.line(vec![(x, panel.top), (x, panel.bottom)], fault_pen());
     }
 }
 
@@ -215,6 +233,11 @@ fn moves(sheet: &mut Sheet, result: &SimulationResult, rollout: &RolloutResult, 
     let bottom = top + rows.len() as f64 * gantt::row_height(rows.len());
     let panel = frame.panel(top, bottom, Axis::linear(0.0, 1.0, bottom, top));
     gantt::draw(sheet, &panel, rollout, &rows);
+    let height = gantt::row_height(rows.len());
+    for (row, name) in rows.iter().enumerate() {
+        let (top, bottom) = (panel.top + row as f64 * height, panel.top + (row + 1) as f64 * height);
+        fault_marks(sheet, result, name, &Panel { top, bottom, ..panel });
+    }
     panel.time_axis(sheet, Clock::of(&result.traffic), true);
     sheet.cursor = bottom + 34.0;
 }

@@ -29,13 +29,19 @@ pub fn traffic(result: &SimulationResult, style: Style) -> String {
     }
     let failed = samples(&series.at_s, &series.failed_per_s, view, Some);
     let any_failed = failed.iter().any(|(_, v)| v.is_some_and(|v| v > 0.0));
-    legend(&mut sheet, !lines.is_empty(), any_failed);
+    let attempts = if facts::any_retries(result) {
+        samples(&series.at_s, &series.attempts_per_s, view, Some)
+    } else {
+        Vec::new()
+    };
+    legend(&mut sheet, !lines.is_empty(), any_failed, !attempts.is_empty());
 
     let top = sheet.cursor + 24.0;
     let bottom = top + 190.0;
     let (left, right) = (44.0, sheet.width() - 14.0);
     let x = Axis::linear(view.from, view.until, left, right);
     let most = ceiling(lines.iter().map(|c| c.rate_per_s), peak);
+    let most = ceiling(attempts.iter().filter_map(|(_, v)| *v), most);
     let panel = Panel {
         x,
         y: Axis::linear(0.0, if most > 0.0 { most * 1.12 } else { 1.0 }, bottom, top),
@@ -63,6 +69,9 @@ pub fn traffic(result: &SimulationResult, style: Style) -> String {
         }
         sheet.area(area, Ink::Blue, 0.16);
         sheet.line(points, Pen::new(Ink::Blue, 1.5));
+    }
+    for run in runs(&thin(attempts, columns, Keep::Mean)) {
+        sheet.line(run.into_iter().map(|p| panel.at(p)).collect(), Pen::new(Ink::Purple, 1.3));
     }
     if any_failed {
         for run in runs(&thin(failed, columns, Keep::Mean)) {
@@ -109,8 +118,11 @@ fn description(result: &SimulationResult, beyond: &[CapacityPoint]) -> String {
     text
 }
 
-fn legend(sheet: &mut Sheet, capacity: bool, failed: bool) {
+fn legend(sheet: &mut Sheet, capacity: bool, failed: bool, retries: bool) {
     let mut entries = vec![(Swatch::Line(Pen::new(Ink::Blue, 2.0)), "arrivals")];
+    if retries {
+        entries.push((Swatch::Line(Pen::new(Ink::Purple, 2.0)), "attempts, retries included"));
+    }
     if capacity {
         entries.push((Swatch::Line(Pen::new(Ink::Green, 2.0).dashed()), "carried within the SLO"));
     }

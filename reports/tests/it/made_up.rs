@@ -348,6 +348,8 @@ fn assemble(
         report: super::policy_report(),
     });
     SimulationResult {
+        faults: Vec::new(),
+        retries: RetryFigures::default(),
         schema: RESULT_SCHEMA.into(),
         slackwater: "0.1.0".into(),
         scenario: "four-gpu-chat".into(),

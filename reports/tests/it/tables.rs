@@ -1,8 +1,9 @@
 //! Numbers shown are the numbers in the data, in eighty columns.
 
 use slackwater_reports::format::{count, duration, figure, percent, seconds_cell};
+use slackwater_reports::plots::{Style, replicas};
 use slackwater_reports::{ReportContext, csv, html, phase_table};
-use slackwater_sim::SimulationResult;
+use slackwater_sim::{Befallen, FaultFigures, SimulationResult};
 
 use crate::made_up::{self, Wish};
 use crate::{FOUR, parse_page, short};
@@ -116,4 +117,51 @@ fn csv_has_a_row_a_phase_and_a_row_a_sample_and_the_same_numbers() {
     let text = csv::series(result).expect("series");
     assert_eq!(text.lines().count(), result.series.at_s.len() + 1);
     assert!(text.starts_with("at_s,") && text.lines().next().is_some_and(|h| h.ends_with("waiting gpu-3")));
+}
+
+/// What went wrong is told wherever a result is shown; a result in which nothing did has no word of it.
+#[test]
+fn faults_and_retries_are_told_in_text_and_page() {
+    let mut result = short();
+    let quiet = (phase_table(&result), html::report(&result, &ReportContext::default()));
+    assert!(
+        !quiet.0.contains("fault") && !quiet.0.contains("retries:") && !quiet.1.contains("id=\"faults\"")
+    );
+    let fault = |kind: &str, came_s, befell: Vec<Befallen>| FaultFigures {
+        kind: kind.into(),
+        when: "during starting of gpu-1".into(),
+        came_s,
+        times: befell.len() as u64,
+        befell,
+        ..FaultFigures::default()
+    };
+    let there = Befallen { at_s: 300.0, replica: "gpu-2".into() };
+    result.faults = vec![
+        fault("gpu-lost", Some(300.0), vec![there]),
+        fault("replica-crash", Some(310.0), vec![]),
+        fault("slow-gpu", None, vec![]),
+    ];
+    result.attempts.sent = result.requests.arrived * 2;
+    result.retries.amplification = 2.0;
+    result.retries.worst_minute = 7.5;
+    result.retries.read_timed_out = 12;
+    let text = phase_table(&result);
+    assert!(widest(&text) <= 80, "{text}");
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let page = html::report(&result, &ReportContext::default());
+    parse_page(&page);
+    for wanted in ["2 attempts a request", "7.5 in the worst minute", "12 attempts ended by the balancer"] {
+        assert!(text.contains(wanted) && page.contains(wanted), "{wanted}: {text}");
+    }
+    for wanted in [
+        "gpu-lost during starting of gpu-1: befell gpu-2",
+        "found nothing to befall",
+        "slow-gpu during starting of gpu-1: never came",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    assert!(page.contains("<th scope=\"row\">gpu-lost</th>") && page.contains("nothing was there to befall"));
+    let marked = replicas(&result, Style::default());
+    result.faults.clear();
+    assert_ne!(marked, replicas(&result, Style::default()), "the plot has a mark");
 }

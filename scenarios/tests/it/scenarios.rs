@@ -114,7 +114,7 @@ fn faults_come_back_as_they_were_written() {
     );
     let [crash, lingers] = &scenario.faults[..] else { panic!("{:?}", scenario.faults) };
     assert_eq!(crash.kind, FaultKind::ReplicaCrash);
-    assert_eq!(crash.at, Some(HumanDuration::from_secs(1200)));
+    assert_eq!(crash.at, Some(slackwater_scenarios::FaultTime::At(HumanDuration::from_secs(1200))));
     assert_eq!(crash.noticed_after(), HumanDuration::from_secs(6), "the default");
     assert_eq!((lingers.lasts, lingers.nth), (Some(HumanDuration::from_secs(60)), Some(2)));
     assert_eq!(Scenario::parse(&scenario.to_toml(), "other.toml").unwrap().faults, scenario.faults);

@@ -218,3 +218,123 @@ fn a_replica_that_is_back_while_it_is_taken_out_is_drained() {
         .any(|note| matches!(note, Note::State { replica, state: ReplicaState::DrainTimedOut, .. } if replica.0 == 0));
     assert!(late || run.rollout().report.cut == 0, "{} cut without a drain", run.rollout().report.cut);
 }
+
+fn figures(run: &Run, place: usize) -> &slackwater_sim::FaultFigures {
+    &run.result.faults[place]
+}
+
+/// Closed form: a step takes 10 ms, so an answer of 100 tokens 1 s; three times slower from 50 s to 100 s, so 3 s.
+#[test]
+fn a_slow_gpu_takes_so_many_times_as_long_until_it_is_over() {
+    let slow = "[[faults]]\nkind = 'slow-gpu'\nreplica = 'replica-0'\nat = 50\nuntil = 100\nfactor = 3\n";
+    let requests = trace([(10.0, 10, 100), (60.0, 10, 100), (99.0, 10, 100), (110.0, 10, 100)]);
+    let run = spec(1, "", slow).run(&requests);
+    let took: Vec<f64> = run.rows.iter().map(|row| row.e2e_s).collect();
+    near(took[0], 1.0);
+    near(took[1], 3.0);
+    // A third of it is done at 100 s (33 whole steps, the 34th ends at 100.02 s), the rest at full speed.
+    near(took[2], 34.0 * 0.03 + 66.0 * 0.01);
+    near(took[3], 1.0);
+    let figures = figures(&run, 0);
+    assert_eq!((figures.kind.as_str(), figures.when.as_str(), figures.times), ("slow-gpu", "at 50s", 1));
+    assert_eq!((figures.came_s, figures.until_s), (Some(50.0), Some(100.0)));
+}
+
+/// It is the GPU that is slow: the process started on it during the rollout is so too.
+#[test]
+fn a_slow_gpu_stays_slow_for_the_next_process() {
+    let slow = "[[faults]]\nkind = 'slow-gpu'\nreplica = 'replica-0'\nat = 0\nfactor = 2\n";
+    let run = rolled(2, "", slow);
+    assert_eq!(run.rollout().outcome, "completed");
+    let last = run.rows.iter().filter(|row| row.arrived_s > 500.0);
+    for row in last {
+        near(row.e2e_s, if row.replica == Some(0) { 2.0 } else { 1.0 });
+    }
+}
+
+/// A replica whose health checks go unanswered is taken out by the balancer, finishes what it has, and is back after.
+#[test]
+fn lost_health_takes_a_replica_out_of_rotation_and_cuts_nothing() {
+    let lost =
+        "[[faults]]\nkind = 'lost-health'\nreplica = 'replica-1'\nat = 20\nfor = 30\nnoticed_after = 5\n";
+    let requests = trace((0..200).map(|number| (f64::from(number) / 2.0, 10, 100)));
+    let run = spec(2, "", lost).run(&requests);
+    assert_eq!(run.result.requests.completed, 200);
+    assert_eq!(run.result.attempts.sent, 200, "nothing failed");
+    let there = |from: f64, until: f64| {
+        let there = run.rows.iter().filter(|row| row.replica == Some(1));
+        there.filter(|row| (from..until).contains(&row.arrived_s)).count()
+    };
+    assert!(there(10.0, 25.0) > 10 && there(25.5, 49.5) == 0 && there(51.0, 90.0) > 20);
+}
+
+/// The rollout looks for itself and waits: a new process is not healthy before its health check answers.
+#[test]
+fn a_rollout_waits_for_health_that_does_not_answer() {
+    let lost = "[[faults]]\nkind = 'lost-health'\nduring = 'starting'\nof = 'replica-0'\nfor = 60\n";
+    let run = rolled(2, "", lost);
+    assert_eq!(run.rollout().outcome, "completed");
+    assert!((60.0..63.0).contains(&start_s(&run, 0)), "{}", start_s(&run, 0));
+    assert!((10.0..13.0).contains(&start_s(&run, 1)), "{}", start_s(&run, 1));
+    assert_eq!(figures(&run, 0).befell[0].replica, "replica-0", "the one whose move it is");
+}
+
+/// "replica-2 crashes while replica-1 is starting": the crash lies between that move's start and its health.
+#[test]
+fn a_fault_at_a_point_of_a_move_comes_there() {
+    for (during, from, until) in [
+        ("drain", "taken_out_s", "stopped_s"),
+        ("stopped", "stopped_s", "gpu_free_s"),
+        ("starting", "start_issued_s", "healthy_s"),
+        ("warm-up", "healthy_s", "admitted_s"),
+        ("soak", "admitted_s", "ended_s"),
+    ] {
+        let fault = format!(
+            "[[faults]]\nkind = 'replica-crash'\nreplica = 'replica-2'\nduring = '{during}'\nof = 'replica-1'\n\
+             back_after = 20\n"
+        );
+        let run = rolled(4, "", &fault);
+        let figures = figures(&run, 0);
+        let moved = run.rollout().moves.iter().find(|moved| moved.replica == "replica-1").unwrap();
+        let moved = serde_json::to_value(moved).unwrap();
+        let came = figures.came_s.unwrap();
+        assert_eq!(figures.befell[0].replica, "replica-2");
+        let (from, until) = (moved[from].as_f64().unwrap(), moved[until].as_f64().unwrap());
+        assert!((from - 1e-6..=until).contains(&came), "{during}: {came} not in {from} to {until}");
+    }
+}
+
+/// A time drawn from the seed lies between the two, differs with the seed, and is the same for the same seed.
+#[test]
+fn a_random_time_is_drawn_from_the_seed() {
+    let fault = "[[faults]]\nkind = 'replica-crash'\nreplica = 'replica-1'\nat = { between = [20, 80] }\n";
+    let came = |seed| {
+        let spec = Spec { seed, ..spec(2, "", fault) };
+        figures(&spec.run(&trace([(1.0, 10, 100), (90.0, 10, 100)])), 0).came_s.unwrap()
+    };
+    let times: Vec<f64> = (1..40).map(came).collect();
+    assert!(times.iter().all(|at| (20.0..80.0).contains(at)));
+    assert!(times.iter().any(|at| *at < 35.0) && times.iter().any(|at| *at > 65.0), "{times:?}");
+    near(came(7), times[6]);
+}
+
+/// A lost GPU at N-1: the rollout can't mend it, names it, and takes no other out.
+#[test]
+fn a_second_gpu_lost_at_n_minus_one_is_named() {
+    let fault =
+        "[[faults]]\nkind = 'gpu-lost'\nreplica = 'replica-2'\nduring = 'starting'\nof = 'replica-0'\n";
+    let run = rolled(4, "", fault);
+    let outcome = &run.rollout().outcome;
+    assert!(outcome.starts_with("held: ") && outcome.contains("replica-2"), "{outcome}");
+    assert!(run.result.phases.iter().all(|phase| phase.serving_min >= 2));
+}
+
+#[test]
+fn a_fault_that_finds_nothing_says_so_and_one_that_never_comes_too() {
+    let faults = "[[faults]]\nkind = 'replica-crash'\nreplica = 'replica-0'\nat = 20\n\
+                  [[faults]]\nkind = 'replica-crash'\nreplica = 'replica-0'\nat = 30\n\
+                  [[faults]]\nkind = 'replica-crash'\nreplica = 'replica-1'\nat = '2h'\n";
+    let run = spec(2, "", faults).run(&trace((0..100).map(|number| (f64::from(number), 10, 100))));
+    let told: Vec<_> = run.result.faults.iter().map(|fault| (fault.came_s, fault.times)).collect();
+    assert_eq!(told, [(Some(20.0), 1), (Some(30.0), 0), (None, 0)]);
+}

@@ -96,6 +96,7 @@ fn router() -> impl Strategy<Value = String> {
         Just("policy = \"round-robin\"".to_owned()),
         Just("policy = \"least-connections\"".to_owned()),
         Just("policy = \"random-two-choices\"".to_owned()),
+        Just("policy = \"haproxy-leastconn\"\nslow_start = 3".to_owned()),
         (1..4_u32, any::<bool>()).prop_map(|(workers, zone)| format!(
             "policy = \"nginx-least-conn\"\nworkers = {workers}\nzone = {zone}"
         )),

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand_distr::Exp1;
 use slackwater_scenarios::Keyed;
 
-use crate::kit::{Engine, Run, Spec, ps, trace};
+use crate::kit::{Engine, Run, Spec, WITH_ROWS, ps, trace};
 
 /// Largest and mean difference between the most and the least loaded replica, just after each arrival.
 fn spread(run: &Run, replicas: u16) -> (i32, f64) {
@@ -59,10 +59,11 @@ fn nginx_by_worker_is_worse_than_ideal_and_a_shared_zone_is_not() {
     let workers = busy("policy = \"nginx-least-conn\"\nworkers = 8");
     let wait = |run: &Run| run.result.ttft_s.mean.unwrap();
     let spread = |run: &Run| spread(run, 4).1;
-    assert_eq!(spread(&zone), spread(&ideal));
+    // Its ties do not simply go round, so it is near the ideal, not the same.
+    assert!(spread(&zone) < 1.3 * spread(&ideal), "{} against {}", spread(&zone), spread(&ideal));
     assert!(spread(&workers) > 2.0 * spread(&ideal), "{} against {}", spread(&workers), spread(&ideal));
     assert!(wait(&workers) > 1.2 * wait(&ideal), "{} against {}", wait(&workers), wait(&ideal));
-    assert!((wait(&zone) - wait(&ideal)).abs() < 1e-9);
+    assert!(wait(&zone) < 1.1 * wait(&ideal), "{} against {}", wait(&zone), wait(&ideal));
 }
 
 /// Catches: two choices that are one or all. In between, on the same requests.
@@ -106,7 +107,12 @@ fn round_robin_goes_round() {
 /// balancer goes on counting.
 #[test]
 fn a_request_given_up_counts_no_longer() {
-    for router in ["policy = \"least-connections\"", "policy = \"nginx-least-conn\"\nworkers = 1"] {
+    // nginx breaks ties by smooth weighted round robin, whose state after the first tie is (-100, 100): the next goes to 1.
+    for (router, expected) in [
+        ("policy = \"least-connections\"", [0, 1, 0, 1, 0]),
+        ("policy = \"haproxy-leastconn\"", [0, 1, 1, 0, 1]),
+        ("policy = \"nginx-least-conn\"\nworkers = 1", [0, 1, 1, 0, 0]),
+    ] {
         let spec = Spec {
             replicas: 2,
             router: router.to_owned(),
@@ -121,7 +127,7 @@ fn a_request_given_up_counts_no_longer() {
             (10.2, 1, 100),
         ]));
         let replicas: Vec<u16> = run.rows.iter().map(|row| row.replica.unwrap()).collect();
-        assert_eq!(replicas, [0, 1, 0, 1, 0], "{router}");
+        assert_eq!(replicas, expected, "{router}");
     }
 }
 
@@ -144,7 +150,9 @@ fn a_change_of_rotation_makes_nginx_forget() {
         };
         let run = if rolls { spec.roll(&requests, ps(10.0)) } else { spec.run(&requests) };
         let replicas: Vec<u16> = run.rows.iter().map(|row| row.replica.unwrap()).collect();
-        assert_eq!(replicas[..6], [0, 1, 2, 0, 1, 2], "{router}");
+        // nginx's ties by hand: (-200, 100, 100), then 1 at (-200, 0, 200), then 2 alone, 2 of all at (-100, 100, 0), 1, 0.
+        let first = if router.contains("nginx") { [0, 1, 2, 2, 1, 0] } else { [0, 1, 2, 0, 1, 2] };
+        assert_eq!(replicas[..6], first, "{router}");
         let mut after = replicas[6..].to_vec();
         after[..2].sort_unstable();
         after[2..].sort_unstable();
@@ -155,5 +163,64 @@ fn a_change_of_rotation_makes_nginx_forget() {
         assert_eq!(sent(nginx, true), [1, 2, 1, 2], "{nginx}");
         // Without a reload it remembers as well.
         assert_eq!(sent(nginx, false), [0, 2, 0, 2], "{nginx}");
+    }
+}
+
+/// HAProxy counts exactly: with equal weights its queues are those of the ideal.
+#[test]
+fn haproxy_is_as_level_as_the_ideal() {
+    let (largest, mean) = spread(&busy("policy = \"haproxy-leastconn\""), 4);
+    assert!(largest <= 2 && mean < 1.0, "{largest} {mean}");
+}
+
+/// Shares of what arrives in each stretch after a replica is back, by hand: the weight is k of 16 sixteenths against 16 of
+/// the other, so the share of a saturated fleet of two is about k / (k + 16).
+#[test]
+fn slow_start_lets_a_replica_back_in_by_steps() {
+    let crash = "[[faults]]\nkind = 'replica-crash'\nreplica = 'replica-1'\nat = 10\nnoticed_after = 1\nback_after = 20\n";
+    let share = |router: &str| {
+        let requests = trace((0..15_000).map(|number| (f64::from(number) / 50.0, 1, 100)));
+        let spec =
+            Spec { replicas: 2, router: router.to_owned(), faults: crash.to_owned(), ..Spec::default() };
+        let run = spec.run(&requests);
+        let share = |from: f64, until: f64| {
+            let then = run.rows.iter().filter(|row| (from..until).contains(&row.arrived_s));
+            let there = then.clone().filter(|row| row.replica == Some(1)).count();
+            there as f64 / then.count() as f64
+        };
+        [share(32.0, 36.0), share(85.0, 95.0), share(150.0, 250.0)]
+    };
+    let at_once = share("policy = \"haproxy-leastconn\"");
+    assert!(at_once.iter().all(|share| (share - 0.5).abs() < 0.03), "{at_once:?}");
+    let slowly = share("policy = \"haproxy-leastconn\"\nslow_start = 120");
+    // 1 or 2 sixteenths; 8 or 9 of them; all.
+    assert!(slowly[0] < 0.13, "{slowly:?}");
+    assert!((0.29..0.40).contains(&slowly[1]), "{slowly:?}");
+    assert!((slowly[2] - 0.5).abs() < 0.03, "{slowly:?}");
+}
+
+/// A rollout that admits with a weight is obeyed, by nginx as well.
+#[test]
+fn a_weight_of_the_rollout_is_honoured() {
+    for policy in ["haproxy-leastconn", "nginx-least-conn", "least-connections"] {
+        let spec = Spec {
+            replicas: 2,
+            router: format!("policy = \"{policy}\""),
+            rollout: "only = ['replica-1']\nsoak = 200".to_owned(),
+            ..Spec::default()
+        };
+        let requests = trace((0..15_000).map(|number| (f64::from(number) / 50.0, 1, 100)));
+        let start = ps(20.0);
+        let mut plan = spec.plan(start);
+        plan.rollout.admit_weight = Some(25);
+        let mut world = spec.world(&requests, WITH_ROWS);
+        world.run_until(start).unwrap();
+        world.begin_rollout(plan).unwrap();
+        let run = Run::of(world);
+        let back = run.rollout().moves[0].admitted_s.unwrap() + 5.0;
+        let then = run.rows.iter().filter(|row| (back..back + 100.0).contains(&row.arrived_s));
+        let there = then.clone().filter(|row| row.replica == Some(1)).count();
+        let share = there as f64 / then.count() as f64;
+        assert!((0.17..0.23).contains(&share), "{policy}: {share}");
     }
 }

@@ -1,8 +1,9 @@
 //! Random small scenarios, random faults, random orders from a person: whatever happens, the rollout stays safe, comes to
 //! an end or holds, and says truly where every replica stands.
 //!
-//! A failure prints its seed and the scenario, which `slackwater simulate` takes as it stands (orders of a person are
-//! given as comments: the command has no person). `SWARM_SEED=7` runs one seed, `SWARM_CASES=100000` that many.
+//! A failure prints the command that shows it again, and the scenario, which `slackwater simulate` takes as it stands (orders
+//! of a person are given as comments: the command has no person). `SWARM_SEED=7` runs one seed, `SWARM_CASES=100000` that
+//! many.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -128,13 +129,17 @@ fn truthful(world: &World<TraceCursor>, scenario: &Scenario) -> Result<(), Strin
         return Err(format!("condition 6: ended with exceptions: {report:?}"));
     }
     for id in &report.serving {
-        // A rollout that is over hears of no further crash; one that holds hears of those that were noticed.
+        // A rollout that is over hears of no further crash, one that holds hears of those that were noticed; and none is told
+        // of a health check that goes unanswered.
         let name = &replicas[id.index()].name;
-        let unheard = scenario.faults.iter().any(|fault| {
-            let noticed = fault.at.unwrap_or_default().as_picos() + fault.noticed_after().as_picos();
-            fault.kind == FaultKind::ReplicaCrash
-                && fault.replica.as_ref() == Some(name)
-                && (ended || noticed >= world.now())
+        let unheard = world.faults().iter().zip(&scenario.faults).any(|(came, fault)| {
+            let noticed = |at_s: f64| ps(at_s) + fault.noticed_after().as_picos();
+            let quiet = |at_s: f64| match fault.kind {
+                FaultKind::ReplicaCrash | FaultKind::GpuLost => ended || noticed(at_s) >= world.now(),
+                FaultKind::LostHealth => true,
+                _ => false,
+            };
+            came.befell.iter().any(|befell| befell.replica == *name && quiet(befell.at_s))
         });
         let seen = world.observe(*id);
         let serves = seen.in_rotation && seen.healthy && seen.version == Some(report.version);
@@ -203,17 +208,40 @@ fn versions(toml: &mut String, random: &mut impl Rng) {
     .unwrap();
     let (length, pace) = (random.random_range(0.5..3.0), random.random_range(0.5..2.0));
     writeln!(toml, "[to]\noutput_length_factor = {length:?}\nstep_time_factor = {pace:?}").unwrap();
+    if random.random_bool(0.2) {
+        let silent = one_of(random, &["share = 0.7", "median = 100\nsigma = 1.0\nrequests = 0.5"]);
+        writeln!(toml, "[{}.silent_tokens]\n{silent}", one_of(random, &["from", "to"])).unwrap();
+    }
 }
 
 fn surroundings(toml: &mut String, random: &mut impl Rng) {
-    let policy =
-        one_of(random, &["round-robin", "least-connections", "random-two-choices", "nginx-least-conn"]);
+    let policy = one_of(
+        random,
+        &[
+            "round-robin",
+            "least-connections",
+            "random-two-choices",
+            "nginx-least-conn",
+            "haproxy-leastconn",
+            "haproxy-leastconn\"\nslow_start = \"90s",
+        ],
+    );
     writeln!(toml, "[router]\npolicy = \"{policy}\"").unwrap();
     if random.random_bool(0.3) {
         writeln!(toml, "read_timeout = {:?}", random.random_range(1.0..20.0)).unwrap();
     }
     let (timeout, retries) = (random.random_range(2.0..120.0), random.random_range(0..4_u32));
-    writeln!(toml, "[clients]\ntimeout = {timeout:?}\nretries = {{ max = {retries} }}").unwrap();
+    let more = one_of(
+        random,
+        &[
+            "",
+            "",
+            ", backoff = 0",
+            ", backoff = 0, after_first_token = true",
+            ", budget = 0.2, after_first_token = true",
+        ],
+    );
+    writeln!(toml, "[clients]\ntimeout = {timeout:?}\nretries = {{ max = {retries}{more} }}").unwrap();
     let duration = random.random_range(150..600_u32);
     let rate = random.random_range(0.05..2.0);
     writeln!(
@@ -261,21 +289,39 @@ fn rollout(toml: &mut String, random: &mut impl Rng, replicas: u32, start: u32) 
             writeln!(toml, "{line}").unwrap();
         }
     }
+    let strategy = one_of(
+        random,
+        &[
+            "",
+            "",
+            "strategy = \"canary\"\ncanary_soak = 50",
+            "strategy = \"recreate\"\naccept_downtime = true",
+        ],
+    );
+    writeln!(toml, "{strategy}").unwrap();
 }
 
 fn fault(toml: &mut String, random: &mut impl Rng, replicas: u32) {
     let replica = format!("replica = \"replica-{}\"\n", random.random_range(0..replicas));
+    let of = format!("of = \"replica-{}\"\n", random.random_range(0..replicas));
     let at = format!("at = {:?}\n", random.random_range(0.0..700.0));
     let maybe = |random: &mut _, text: String| if flip(random) { text } else { String::new() };
     let nth = format!("nth = {}\n", random.random_range(1..4_u32));
     let version = format!("version = \"{}\"\n", one_of(random, &["from", "to"]));
     let place = maybe(random, replica.clone()) + &maybe(random, nth) + &maybe(random, version);
-    let (kind, keys) = match random.random_range(0..7_u32) {
+    let point = one_of(random, &["drain", "stopped", "starting", "warm-up", "soak"]);
+    let moment = match random.random_range(0..3_u32) {
+        0 => format!("{replica}{at}"),
+        1 => format!("{replica}at = {{ between = [10, {:?}] }}\n", random.random_range(20.0..700.0)),
+        _ => format!("{}during = \"{point}\"\n{}", maybe(random, replica), maybe(random, of)),
+    };
+    let lasts = format!("for = {:?}\n", random.random_range(1.0..300.0));
+    let noticed = random.random_range(0.5..20.0);
+    let (kind, keys) = match random.random_range(0..10_u32) {
         0 => {
-            let noticed = random.random_range(0.5..20.0);
             let back = format!("back_after = {:?}\n", noticed + random.random_range(0.1..120.0));
             let back = maybe(random, back);
-            ("replica-crash", format!("{replica}{at}noticed_after = {noticed:?}\n{back}"))
+            ("replica-crash", format!("{moment}noticed_after = {noticed:?}\n{back}"))
         }
         1 => ("start-failure", place),
         2 => ("never-healthy", place),
@@ -286,7 +332,13 @@ fn fault(toml: &mut String, random: &mut impl Rng, replicas: u32) {
             let until = maybe(random, "until = 1000\n".to_owned());
             ("lost-replies", format!("share = {share:?}\n{at}{until}"))
         }
-        _ => ("stuck-in-flight", format!("{replica}{at}")),
+        6 => ("stuck-in-flight", moment),
+        7 => {
+            let factor = one_of(random, &[0.5, 3.0, 20.0]);
+            ("slow-gpu", format!("{moment}factor = {factor:?}\n{}", maybe(random, lasts)))
+        }
+        8 => ("lost-health", format!("{moment}noticed_after = {noticed:?}\n{}", maybe(random, lasts))),
+        _ => ("gpu-lost", format!("{moment}noticed_after = {noticed:?}\n")),
     };
     write!(toml, "[[faults]]\nkind = \"{kind}\"\n{keys}").unwrap();
 }
@@ -318,14 +370,17 @@ fn whatever_happens_the_rollout_is_safe_ends_or_holds_and_tells_the_truth() {
         }
     }
     println!("{outcomes:?}");
+    let again =
+        |seed: &u64| format!("SWARM_SEED={seed} cargo test -p slackwater-sim --test it whatever_happens");
     for (seed, wrong, _) in &failures {
-        println!("SWARM_SEED={seed}: {wrong}");
+        println!("{}\n  {wrong}", again(seed));
     }
     if let Some((seed, wrong, case)) = failures.first() {
         panic!(
-            "{} of {} fail; SWARM_SEED={seed}: {wrong}\n\n{}",
+            "{} of {} fail; see the first again with\n\n{}\n\n{wrong}\n\n{}",
             failures.len(),
             seeds.count(),
+            again(seed),
             case.shown()
         );
     }
