@@ -218,7 +218,7 @@ fn warn_about_the_end(result: &mut SimulationResult) {
 /// Replica counts whose capacity is worth the time: all of a small fleet; of a large one, those a rollout gets to see.
 fn capacity_range(scenario: &Scenario) -> RangeInclusive<u32> {
     let all = u32::try_from(scenario.fleet.replica_count()).unwrap_or(u32::MAX);
-    let fewest = if all <= 8 { 1 } else { all.saturating_sub(scenario.rollout.max_unavailable + 1).max(1) };
+    let fewest = if all <= 8 { 1 } else { all.saturating_sub(scenario.rollout.max_unavailable() + 1).max(1) };
     fewest..=all
 }
 

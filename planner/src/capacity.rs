@@ -59,6 +59,9 @@ pub fn carried(
 ) -> Result<CapacityPoint, SimError> {
     let mut scenario = scenario.clone();
     scenario.fleet.replicas = slackwater_scenarios::fleet::Replicas::Count(serving);
+    // Nobody is moved here, so no place is empty.
+    scenario.fleet.spares = 0;
+    scenario.rollout = slackwater_scenarios::Rollout::default();
     // What whole replicas carry.
     scenario.faults.clear();
     let setup = Arc::new(Setup::new(&scenario)?);

@@ -20,7 +20,27 @@
 //! construction is that of I. Waudby-Smith and A. Ramdas, "Estimating means of bounded random variables by betting" (2023).
 //!
 //! What it assumes: that under the null a block's mean is at most 1/2 whatever the blocks before were. Queues have a memory
-//! shorter than a block, not zero; the runs in `planner/tests` show what that costs.
+//! shorter than a block, not zero, so the error rates were tried in whole simulated rollouts, a thousand of each kind: chat
+//! traffic on three replicas, one of them the canary, watched for 14 minutes, `false_alarm = 0.05`
+//! (`sim/tests/it/comparison.rs` has the command):
+//!
+//! | new version's step time | declared ratio | requests/s | router | found worse | median time that took |
+//! |---|---|---|---|---|---|
+//! | 1.0 | 1.0 | 6.0 | least-connections | 0.0 % | - |
+//! | 1.05 | 1.0 | 6.0 | least-connections | 4.1 % | 12 min 30 s |
+//! | 1.1 | 1.0 | 6.0 | least-connections | 100.0 % | 9 min |
+//! | 1.2 | 1.0 | 6.0 | least-connections | 100.0 % | 6 min 30 s |
+//! | 1.3 | 1.0 | 6.0 | least-connections | 100.0 % | 5 min 30 s |
+//! | 1.2 | 1.2 | 6.0 | least-connections | 0.0 % | - |
+//! | 1.3 | 1.2 | 6.0 | least-connections | 99.9 % | 10 min |
+//! | 1.5 | 1.2 | 6.0 | least-connections | 100.0 % | 6 min |
+//! | 1.0 | 1.0 | 6.0 | round-robin | 0.0 % | - |
+//! | 1.0 | 1.0 | 6.0 | nginx-least-conn | 0.0 % | - |
+//! | 1.0 | 1.0 | 12.0 | least-connections | 0.0 % | - |
+//! | 1.0 | 1.0 | 2.0 | least-connections | 0.0 % | - |
+//!
+//! Equals are never called worse here, although one in twenty was allowed: bets that are safe against any distribution win
+//! little from the shares near 1/2 that real blocks give. A difference of 5 % is seldom found in 14 minutes; it would be later.
 
 use serde::{Deserialize, Serialize};
 

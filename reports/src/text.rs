@@ -46,9 +46,12 @@ pub fn phase_table(result: &SimulationResult) -> String {
 
 /// Before, after, and of the moves those that met the service level worst, in the order of time.
 pub(crate) fn shown(phases: &[PhaseResult]) -> (Vec<&PhaseResult>, usize) {
+    // Moves that begin together leave phases without length.
+    let lasted = |phase: &PhaseResult| phase.until_s > phase.from_s || phase.requests.arrived > 0;
     let mut moves: Vec<usize> =
-        (0..phases.len()).filter(|i| part(&phases[*i].name) == Part::During).collect();
-    let room = ROWS.saturating_sub(phases.len() - moves.len());
+        (0..phases.len()).filter(|i| part(&phases[*i].name) == Part::During && lasted(&phases[*i])).collect();
+    let others = phases.iter().filter(|phase| part(&phase.name) != Part::During).count();
+    let room = ROWS.saturating_sub(others);
     let left_out = moves.len().saturating_sub(room);
     if left_out > 0 {
         moves.sort_by(|a, b| phases[*a].attainment.total_cmp(&phases[*b].attainment));
@@ -168,7 +171,7 @@ fn footer(result: &SimulationResult) -> Vec<String> {
             rollout.outcome,
             duration(rollout.ended_s - rollout.started_s),
             duration(rollout.below_n_s),
-            result.fleet.replicas.len()
+            result.fleet.serving
         ));
     }
     let clock = Clock::of(&result.traffic);

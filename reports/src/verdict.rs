@@ -189,7 +189,7 @@ fn latency_change(result: &SimulationResult) -> String {
 }
 
 fn time_below(result: &SimulationResult, rollout: &RolloutResult) -> String {
-    let all = result.fleet.replicas.len();
+    let all = result.fleet.serving;
     match facts::serving_min(result) {
         Some(fewest) if rollout.below_n_s > 0.0 => {
             format!("{} on {fewest} of {all} replicas", duration(rollout.below_n_s))

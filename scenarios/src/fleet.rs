@@ -18,6 +18,28 @@ pub struct Fleet {
     /// GPUs of the chassis, to be held against what the replicas need. Absent: as many as they need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus: Option<u32>,
+    /// Places for further replicas, on GPUs of their own that nothing uses (named `spare-0`, ...). Strategy `surge` needs one
+    /// or more, `blue-green` as many as there are replicas.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub spares: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref)] // the signature serde wants
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// Where a replica runs, or could.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// How reports call it.
+    pub name: String,
+    /// GPU indices.
+    pub gpus: Vec<u32>,
+    /// Nothing runs there at first.
+    pub spare: bool,
+    /// The replica whose GPUs it shares.
+    pub beside: Option<String>,
 }
 
 /// One engine process and its GPUs.
@@ -53,6 +75,30 @@ impl Fleet {
             Replicas::Count(count) => *count as usize,
             Replicas::Listed(list) => list.len(),
         }
+    }
+
+    /// The replicas, then the spares, then, where each replica has a twin on its GPUs, the twins.
+    #[must_use]
+    pub fn places(&self, twins: bool) -> Vec<Place> {
+        let replicas = self.replica_list();
+        let mut free = (0..).filter(|gpu| !replicas.iter().any(|replica| replica.gpus.contains(gpu)));
+        let spares = (0..self.spares).map(|index| Place {
+            name: format!("spare-{index}"),
+            gpus: free.by_ref().take(self.tensor_parallel as usize).collect(),
+            spare: true,
+            beside: None,
+        });
+        let twins = replicas.iter().filter(|_| twins).map(|replica| Place {
+            name: format!("{}-twin", replica.name),
+            gpus: replica.gpus.clone(),
+            spare: true,
+            beside: Some(replica.name.clone()),
+        });
+        let own = replicas.iter().cloned();
+        own.map(|Replica { name, gpus }| Place { name, gpus, spare: false, beside: None })
+            .chain(spares)
+            .chain(twins)
+            .collect()
     }
 
     /// Every replica with its name and GPUs, in order; gaps that the file leaves are filled.

@@ -30,10 +30,11 @@ pub use clients::{Clients, Retries, Router, RouterPolicy, Slo};
 pub use engine_profile::{EngineProfile, FrontEnd, KvReservation, Scheduling, StepForm};
 pub use error::{Diagnostic, ScenarioError, TraceError};
 pub use faults::{Fault, FaultKind, FaultTime, FaultVersion, MovePoint};
-pub use fleet::{Fleet, Replica};
+pub use fleet::{Fleet, Place, Replica};
 pub use random::Keyed;
 pub use rollout::{
-    Approval, AtDeadline, Comparison, Extend, Gate, Guard, OnFailure, Probe, Rollout, StartTime, Strategy,
+    Approval, AtDeadline, Comparison, Evaluated, Extend, Gate, Guard, OnFailure, Probe, Quality, Ramp,
+    Rollout, StartTime, Strategy,
 };
 pub use scenario::{Scenario, scenario_json_schema};
 pub use time::{HumanDuration, WallTime};

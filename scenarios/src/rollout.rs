@@ -34,8 +34,24 @@ pub struct Rollout {
     pub restart_only: bool,
     /// Names of the replicas to move. Empty: all.
     pub only: Vec<String>,
-    /// Replicas that may be out of service at once; not for strategy `recreate`.
-    pub max_unavailable: u32,
+    /// Replicas that may be out of service at once; for strategy `surge` 0 is usual, and the default there. Not for
+    /// `recreate`, `blue-green`, `halves`, `side-by-side`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<u32>,
+    /// Strategies `blue-green` and `side-by-side`: how long an old replica stays up, drained, for a way back at once.
+    pub keep_old: HumanDuration,
+    /// Strategy `side-by-side`: how many replicas get their twin at a time.
+    pub pairs_at_once: u32,
+    /// Strategy `side-by-side`: while two engines work on the same GPUs, every step of either takes so many times as long.
+    pub beside_slowdown: f64,
+    /// Strategy `halves`: names of the replicas that go first. Empty: the first half as listed, rounded up.
+    pub first_half: Vec<String>,
+    /// A replica that comes back gets its share of the traffic little by little, where the balancer can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<Ramp>,
+    /// The user's own evaluation of the new version. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
     /// Replica names in the order of their moves; those not named follow as listed in the fleet.
     pub order: Vec<String>,
     /// Wait after a replica is back in service, before the next move.
@@ -86,7 +102,13 @@ impl Default for Rollout {
             accept_downtime: false,
             restart_only: false,
             only: vec![],
-            max_unavailable: 1,
+            max_unavailable: None,
+            keep_old: seconds(600),
+            pairs_at_once: 1,
+            beside_slowdown: 2.0,
+            first_half: vec![],
+            ramp: None,
+            quality: None,
             order: vec![],
             soak: seconds(60),
             drain_timeout: seconds(120),
@@ -119,6 +141,73 @@ pub enum Strategy {
     Canary,
     /// All at once: drained, stopped and started together. Nobody serves meanwhile.
     Recreate,
+    /// On spare GPUs first (`fleet.spares`), so that as many serve as before while the others move in place; then the spares
+    /// are emptied.
+    Surge,
+    /// A whole second fleet on spare GPUs (`fleet.spares`), and one switch.
+    BlueGreen,
+    /// Blue-green on the same GPUs: one half of the fleet, a switch, the other half.
+    Halves,
+    /// Each new engine beside the old one on the same GPUs. The engines' `kv_blocks` must leave room for each other.
+    SideBySide,
+    /// In place, without a restart: the engine sleeps, loads the new weights, and wakes.
+    Swap,
+}
+
+/// Slow start: `{ from = 20, steps = 4, over = "60s" }`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ramp {
+    /// Its first share, in percent of the usual.
+    pub from: u8,
+    /// In how many steps it comes to the whole.
+    pub steps: u32,
+    /// How long that takes.
+    pub over: HumanDuration,
+}
+
+/// The user's own evaluation of the new version, by a command of theirs. How it ends in a simulation is
+/// `to.passes_evaluation`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quality {
+    /// Asked before a replica is admitted.
+    pub out_of_rotation: bool,
+    /// Asked again when it has served for its soak.
+    pub live: bool,
+    /// Of which replicas.
+    pub replicas: Evaluated,
+    /// How long it takes, in a simulation.
+    pub takes: HumanDuration,
+}
+
+impl Default for Quality {
+    fn default() -> Self {
+        Self {
+            out_of_rotation: true,
+            live: false,
+            replicas: Evaluated::First,
+            takes: HumanDuration::from_secs(120),
+        }
+    }
+}
+
+/// Which replicas are evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Evaluated {
+    /// The first one that gets the new version.
+    First,
+    /// Each one.
+    Each,
+}
+
+impl Rollout {
+    /// How many replicas may be out of service at once.
+    #[must_use]
+    pub fn max_unavailable(&self) -> u32 {
+        self.max_unavailable.unwrap_or(u32::from(self.strategy != Strategy::Surge))
+    }
 }
 
 /// What the new version is declared to be worse by; a test that is looked at every 30 s finds out whether it is worse still.

@@ -11,8 +11,8 @@ use crate::clients::{Clients, Router, Slo};
 use crate::engine_profile::EngineProfile;
 use crate::error::{ScenarioError, TraceError};
 use crate::faults::Fault;
-use crate::fleet::Fleet;
-use crate::rollout::Rollout;
+use crate::fleet::{Fleet, Place};
+use crate::rollout::{Rollout, Strategy};
 use crate::traffic::{SharedTrace, Traffic, TrafficSpec};
 use crate::version::Version;
 
@@ -115,6 +115,12 @@ impl Scenario {
     /// When the text or an override is wrong.
     pub fn parse_with(text: &str, name: &str, overrides: &[impl AsRef<str>]) -> Result<Self, ScenarioError> {
         crate::document::read(text, name, overrides)
+    }
+
+    /// Every place that the rollout knows: the replicas, spare ones, and twins where the strategy has them.
+    #[must_use]
+    pub fn places(&self) -> Vec<Place> {
+        self.fleet.places(self.rollout.strategy == Strategy::SideBySide)
     }
 
     /// Opens the traffic as a stream.

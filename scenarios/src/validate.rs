@@ -1,12 +1,13 @@
 //! What the types can't say: ranges, sums, keys that need or exclude each other. Faults have a file of their own.
 
 mod faults;
+mod strategy;
 
 use crate::clients::{Router, RouterPolicy};
 use crate::engine_profile::EngineProfile;
 use crate::fleet::Replicas;
 use crate::places::Places;
-use crate::rollout::{AtDeadline, Comparison, Probe, Rollout, Strategy};
+use crate::rollout::{AtDeadline, Probe, Rollout};
 use crate::scenario::Scenario;
 use crate::time::HumanDuration;
 use crate::traffic::{Arrivals, Format, Generate, Lognormal, TrafficSpec};
@@ -19,7 +20,7 @@ pub(crate) struct Problem {
     pub(crate) help: String,
 }
 
-pub(crate) type Check = Result<(), Problem>;
+type Check = Result<(), Problem>;
 
 /// More replicas than one chassis, or one site, has.
 const MOST_REPLICAS: usize = 1024;
@@ -37,15 +38,16 @@ pub(crate) fn check(scenario: &Scenario, places: &Places) -> Check {
     clients(scenario, places)?;
     traffic(&scenario.traffic, places)?;
     rollout(&scenario.rollout)?;
+    strategy::check(scenario)?;
     named_replicas(scenario)?;
     faults::check(scenario)
 }
 
-pub(crate) fn problem(key: &str, message: impl std::fmt::Display, help: impl Into<String>) -> Problem {
+fn problem(key: &str, message: impl std::fmt::Display, help: impl Into<String>) -> Problem {
     Problem { key: key.to_owned(), message: format!("`{key}`: {message}"), help: help.into() }
 }
 
-pub(crate) fn within(key: &str, value: f64, low: f64, high: f64) -> Check {
+fn within(key: &str, value: f64, low: f64, high: f64) -> Check {
     // Written so that NaN fails.
     if value >= low && value <= high {
         return Ok(());
@@ -65,11 +67,11 @@ fn plain(bound: f64) -> String {
     }
 }
 
-pub(crate) fn at_least_one(key: &str, value: u32) -> Check {
+fn at_least_one(key: &str, value: u32) -> Check {
     if value >= 1 { Ok(()) } else { Err(problem(key, "0 makes no sense here", "give a number from 1 up")) }
 }
 
-pub(crate) fn longer_than_zero(key: &str, value: HumanDuration) -> Check {
+fn longer_than_zero(key: &str, value: HumanDuration) -> Check {
     if value.is_zero() {
         return Err(problem(key, "must be longer than zero", "give a duration such as \"30s\""));
     }
@@ -93,7 +95,8 @@ fn fleet(scenario: &Scenario) -> Check {
     }
     if let Some(gpus) = scenario.fleet.gpus {
         at_least_one("fleet.gpus", gpus)?;
-        let needed = count as u64 * u64::from(width);
+        let count = count as u64 + u64::from(scenario.fleet.spares);
+        let needed = count * u64::from(width);
         if needed > u64::from(gpus) {
             let message = format!("{gpus}, but {count} replicas of {width} GPUs need {needed}");
             let help = match gpus / width {
@@ -329,7 +332,6 @@ fn mixture(key: &str, parts: &[Lognormal]) -> Check {
 }
 
 fn rollout(rollout: &Rollout) -> Check {
-    at_least_one("rollout.max_unavailable", rollout.max_unavailable)?;
     if rollout.zero_sightings < 2 {
         let help = "one look proves nothing: a request may be on its way; give 2 or more";
         return Err(problem("rollout.zero_sightings", "is too few", help));
@@ -357,25 +359,10 @@ fn rollout(rollout: &Rollout) -> Check {
     if let Some(capacity) = rollout.gate.capacity_per_replica {
         within("rollout.gate.capacity_per_replica", capacity, 1e-6, 1e9)?;
     }
-    if let Some(compare) = &rollout.compare {
-        comparison(rollout, compare)?;
-    }
     if let Some(share) = rollout.guard.max_error_share {
         within("rollout.guard.max_error_share", share, 0.0, 1.0)?;
     }
     longer_than_zero("rollout.guard.over", rollout.guard.over)
-}
-
-fn comparison(rollout: &Rollout, compare: &Comparison) -> Check {
-    if rollout.strategy != Strategy::Canary {
-        let help = "set rollout.strategy = \"canary\", or leave it out";
-        return Err(problem("rollout.compare", "only a canary is compared with the old version", help));
-    }
-    within("rollout.compare.ttft_ratio", compare.ttft_ratio, 0.01, 100.0)?;
-    within("rollout.compare.tpot_ratio", compare.tpot_ratio, 0.01, 100.0)?;
-    within("rollout.compare.error_margin", compare.error_margin, 0.0, 0.99)?;
-    within("rollout.compare.false_alarm", compare.false_alarm, 1e-9, 0.5)?;
-    at_least_one("rollout.compare.blocks_min", compare.blocks_min)
 }
 
 fn probe(key: &str, probe: &Probe) -> Check {
@@ -396,7 +383,9 @@ fn named_replicas(scenario: &Scenario) -> Check {
         let help = crate::explain::did_you_mean(name, &names, "replicas");
         Err(problem(key, format_args!("no replica is called `{name}`"), help))
     };
-    for (list, named) in [("order", &rollout.order), ("only", &rollout.only)] {
+    for (list, named) in
+        [("order", &rollout.order), ("only", &rollout.only), ("first_half", &rollout.first_half)]
+    {
         for (index, name) in named.iter().enumerate() {
             let key = format!("rollout.{list}[{index}]");
             known(&key, name)?;
@@ -407,10 +396,6 @@ fn named_replicas(scenario: &Scenario) -> Check {
     }
     if let Some(canary) = &rollout.canary {
         known("rollout.canary", canary)?;
-    }
-    if rollout.strategy == Strategy::Recreate && !rollout.accept_downtime {
-        let help = "nobody serves for a while: say `accept_downtime = true`, or use strategy \"rolling\"";
-        return Err(problem("rollout.strategy", "\"recreate\" means downtime", help));
     }
     Ok(())
 }

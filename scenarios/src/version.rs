@@ -47,6 +47,13 @@ pub struct Version {
     /// Warm-up prompts after health, before traffic.
     #[serde(default = "default_warm_up")]
     pub warm_up: Delay,
+    /// Strategy `swap`: to put the old weights to sleep, load these, and wake. The default is a guess at a model of some 15 GB
+    /// read from a local disk at 1.5 GB/s, and says nothing about yours.
+    #[serde(default = "default_swap")]
+    pub swap: Delay,
+    /// What the user's evaluation (`rollout.quality`) finds in a simulation.
+    #[serde(default = "passes")]
+    pub passes_evaluation: bool,
 }
 
 /// How many tokens are silent: a `share` of the output, or lognormal by `median` and `sigma`; always fewer than the output.
@@ -99,6 +106,13 @@ const fn default_startup() -> Delay {
 }
 const fn default_warm_up() -> Delay {
     Delay::Constant(HumanDuration::from_secs(5))
+}
+
+const fn default_swap() -> Delay {
+    Delay::Constant(HumanDuration::from_secs(12))
+}
+const fn passes() -> bool {
+    true
 }
 
 pub(crate) fn engine_schema(generator: &mut SchemaGenerator) -> Schema {

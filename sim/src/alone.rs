@@ -7,15 +7,18 @@ use slackwater_scenarios::{HumanDuration, Scenario, Strategy};
 use crate::setup::SetupError;
 
 /// Whether the fleet can be moved in the way the scenario asks for, as far as its size goes: a single replica (a tensor
-/// parallel group is one) can't, unless downtime is accepted.
+/// parallel group is one) can't, unless downtime is accepted or the new one can come up beside it.
 ///
 /// # Errors
 /// [`SetupError::Alone`], which says what to do instead.
 pub fn can_roll(scenario: &Scenario) -> Result<(), SetupError> {
     let strategy = match scenario.rollout.strategy {
-        Strategy::Recreate => return Ok(()),
+        // Nobody need serve meanwhile, or another one does.
+        Strategy::Recreate | Strategy::Surge | Strategy::BlueGreen | Strategy::SideBySide => return Ok(()),
         Strategy::Rolling => "rolling",
         Strategy::Canary => "canary",
+        Strategy::Halves => "halves",
+        Strategy::Swap => "swap",
     };
     if scenario.fleet.replica_count() > 1 {
         return Ok(());
@@ -45,8 +48,8 @@ pub fn can_roll(scenario: &Scenario) -> Result<(), SetupError> {
         );
     }
     text.push_str(
-        "- not simulated yet: swap the weights in place (sleep, load, wake), or run old and new side by side on the same \
-         GPUs if their memory holds both",
+        "- run old and new side by side on the same GPUs, if their memory holds both: rollout.strategy = \"side-by-side\"\n\
+         - borrow as many GPUs again for a while: fleet.spares = 1 and rollout.strategy = \"surge\"",
     );
     Err(SetupError::Alone(text))
 }

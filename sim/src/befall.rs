@@ -86,7 +86,9 @@ impl<T: Traffic> World<T> {
     /// The step times of a replica's engine, by its version and whatever slows its GPU.
     pub(crate) fn pace(&mut self, replica: u16) {
         let station = &self.stations[usize::from(replica)];
-        let factor = station.slowed_by.iter().map(|number| self.setup.faults.slowness(*number)).product();
+        let shared = if station.shares { self.setup.scenario.rollout.beside_slowdown } else { 1.0 };
+        let slow: f64 = station.slowed_by.iter().map(|number| self.setup.faults.slowness(*number)).product();
+        let factor = shared * slow;
         let form = self.setup.version(station.version).slowed(factor);
         let engine = &mut self.engines[usize::from(replica)];
         engine.set_form(self.now, form);

@@ -74,6 +74,16 @@ impl<T: Traffic> World<T> {
                     }
                 }
             }
+            Action::Swap { version } => {
+                // A sleeping engine keeps no request.
+                cut = self.stop(replica);
+                let delay = self.setup.version(*version).delays.swap;
+                self.sample(&delay, "swap", &[u64::from(replica), self.stations[usize::from(replica)].starts])
+            }
+            Action::Evaluate { .. } => {
+                let quality = self.setup.scenario.rollout.quality.as_ref();
+                quality.map_or(PROBE_PS, |quality| quality.takes.as_picos())
+            }
             Action::SmokePrompt => self.setup.version(self.stations[usize::from(replica)].version).smoke_ps,
             Action::WarmUp { .. } => {
                 let station = &self.stations[usize::from(replica)];
@@ -87,8 +97,6 @@ impl<T: Traffic> World<T> {
             | Action::Start { .. }
             | Action::ProbeHealth
             | Action::ProbeFingerprint { .. }
-            | Action::Swap { .. }
-            | Action::Evaluate { .. }
             | Action::MeasureLoad => PROBE_PS,
         };
         let incarnation = self.stations.get(usize::from(replica)).map_or(0, |station| station.incarnation);
@@ -118,6 +126,7 @@ impl<T: Traffic> World<T> {
             self.attempt_failed(request.tag, Failure::Cut);
             cut += 1;
         }
+        self.share_gpus(replica);
         cut
     }
 
@@ -150,6 +159,7 @@ impl<T: Traffic> World<T> {
                 Reply::Admitted
             }
             Action::ProbeInFlight => {
+                self.share_gpus(replica);
                 let station = &self.stations[at];
                 let engine = self.engines[at].in_flight();
                 if self.blind_drains {
@@ -204,15 +214,31 @@ impl<T: Traffic> World<T> {
                 }
             },
             Action::ProbeFingerprint { .. } => Reply::Fingerprint { seen: self.running_version(at) },
-            Action::SmokePrompt | Action::WarmUp { .. } if self.running_version(at).is_none() => {
+            Action::SmokePrompt | Action::WarmUp { .. } | Action::Evaluate { .. } | Action::Swap { .. }
+                if self.running_version(at).is_none() =>
+            {
                 Reply::Failed { reason: "the process is gone".to_owned(), retryable: false }
+            }
+            Action::Swap { .. } if self.stations[at].incarnation != incarnation => {
+                not_yet("its process was replaced meanwhile")
+            }
+            Action::Swap { version } => {
+                if self.running_version(at) != Some(*version) {
+                    self.stations[at].starts += 1;
+                    self.renew(replica, *version, self.now);
+                }
+                Reply::Swapped
+            }
+            Action::Evaluate { .. } => {
+                let version = &self.setup.version(self.stations[at].version).delays;
+                let said = if version.passes_evaluation { "passed" } else { "not passed" };
+                Reply::Evaluated {
+                    passed: version.passes_evaluation,
+                    said: format!("{}: {said}", version.name),
+                }
             }
             Action::SmokePrompt => Reply::SmokeAnswered,
             Action::WarmUp { .. } => Reply::WarmedUp,
-            Action::Swap { .. } | Action::Evaluate { .. } => Reply::Failed {
-                reason: format!("the simulated world can't {} yet", command.action.name()),
-                retryable: false,
-            },
             Action::Observe => Reply::Observed(self.observe(ReplicaId(replica))),
         }
     }
@@ -312,13 +338,14 @@ impl<T: Traffic> World<T> {
         let before = self.router.in_rotation(replica);
         self.router.set_rotation(replica, wanted);
         self.rotation_changed(replica, before);
+        self.share_gpus(replica);
     }
 
     pub(crate) fn serving_changed(&mut self) {
         let serving = self.router.serving();
         self.books.serving_changed(serving);
         if let Some(driver) = &mut self.driver {
-            driver.serving_changed(self.now, serving, usize::from(self.setup.replicas));
+            driver.serving_changed(self.now, serving, usize::from(self.setup.serving));
         }
     }
 

@@ -45,6 +45,8 @@ pub(crate) struct Station {
     pub(crate) deaf_by: Vec<usize>,
     /// No process starts here any more.
     pub(crate) gpu_lost: bool,
+    /// Another engine works on its GPUs.
+    pub(crate) shares: bool,
     /// Numbers of the faults that slow its GPU.
     pub(crate) slowed_by: Vec<usize>,
     /// Since when the balancer sends requests here; kept up only where there is a slow start.
@@ -66,9 +68,15 @@ impl Station {
             stuck: false,
             deaf_by: Vec::new(),
             gpu_lost: false,
+            shares: false,
             slowed_by: Vec::new(),
             in_since: 0,
         }
+    }
+
+    /// One where nothing runs.
+    pub(crate) fn empty() -> Self {
+        Self { process: Process::Gone { free_at: 0 }, ..Self::serving() }
     }
 
     pub(crate) fn is_up(&self) -> bool {

@@ -50,6 +50,7 @@
 
 mod alone;
 mod befall;
+mod beside;
 mod books;
 mod carry_out;
 mod clients;

@@ -2,14 +2,14 @@
 
 use slackwater_engine::Ps;
 use slackwater_policy::{
-    Approve, AtDeadline, CapacityRow, Compare, CompareSpec, DrainSpec, ExpectedPhases, Figure, GateSpec,
-    Guard, GuardAction, Limits, OnFailure, Plan, ReplicaSpec, RolloutSpec, Slo, Span, StepLimits,
-    StrategySpec, Target, Then, Time, Window,
+    Approve, AtDeadline, CapacityRow, Compare, CompareSpec, DrainSpec, EvaluateOn, ExpectedPhases, Figure,
+    GateSpec, Guard, GuardAction, Limits, OnFailure, Plan, QualitySpec, RampSpec, ReplicaSpec, RolloutSpec,
+    Slo, Span, StepLimits, StrategySpec, Target, Then, Time, Window,
 };
 use slackwater_scenarios::rollout::AtHardLimit;
 use slackwater_scenarios::{
-    Approval, AtDeadline as ScenarioDeadline, Comparison, HumanDuration, OnFailure as ScenarioFailure,
-    Scenario, StartTime, Strategy,
+    Approval, AtDeadline as ScenarioDeadline, Comparison, Evaluated, HumanDuration,
+    OnFailure as ScenarioFailure, Place, Quality, Ramp, Scenario, StartTime, Strategy,
 };
 
 use crate::setup::SetupError;
@@ -53,17 +53,15 @@ pub fn plan_for(
 ) -> Result<Plan, SetupError> {
     crate::alone::can_roll(scenario)?;
     let asked = &scenario.rollout;
-    let replicas = scenario.fleet.replica_list();
-    let mut plan = Plan::rolling(
-        &scenario.from.name,
-        &scenario.to.name,
-        replicas.iter().map(|replica| replica.name.clone()),
-    );
+    let places = scenario.places();
+    let mut plan =
+        Plan::rolling(&scenario.from.name, &scenario.to.name, places.iter().map(|place| place.name.clone()));
     plan.seed = scenario.seed;
-    plan.replicas = replicas
-        .into_iter()
-        .map(|replica| ReplicaSpec { name: replica.name, gpus: replica.gpus, spare: false, beside: None })
-        .collect();
+    let spec = |place: Place| {
+        let Place { name, gpus, spare, beside } = place;
+        ReplicaSpec { name, gpus, spare: spare && beside.is_none(), beside }
+    };
+    plan.replicas = places.into_iter().map(spec).collect();
     plan.strategy = strategy(scenario);
     plan.only = asked.only.clone();
     if asked.restart_only {
@@ -85,6 +83,8 @@ pub fn plan_for(
         },
         bring_ups: asked.start_attempts,
         stop_grace: span(asked.stop_timeout),
+        ramp: asked.ramp.as_ref().map(ramp),
+        quality: asked.quality.as_ref().map(quality),
         drain: drain(scenario),
         steps: step_limits(scenario),
         ..RolloutSpec::default()
@@ -127,8 +127,9 @@ pub fn plan_for(
 
 fn strategy(scenario: &Scenario) -> StrategySpec {
     let asked = &scenario.rollout;
-    let max_unavailable = u16::try_from(asked.max_unavailable).unwrap_or(u16::MAX);
+    let max_unavailable = u16::try_from(asked.max_unavailable()).unwrap_or(u16::MAX);
     let order = asked.order.clone();
+    let keep_old = span(asked.keep_old);
     match asked.strategy {
         Strategy::Rolling => StrategySpec::Rolling { max_unavailable, order },
         Strategy::Canary => StrategySpec::Canary {
@@ -142,6 +143,32 @@ fn strategy(scenario: &Scenario) -> StrategySpec {
         Strategy::Recreate => {
             StrategySpec::Recreate { accept_downtime: asked.accept_downtime, at_once: None, order }
         }
+        Strategy::Surge => StrategySpec::Surge { max_unavailable, order },
+        Strategy::BlueGreen => StrategySpec::BlueGreen { keep_old },
+        Strategy::Halves => StrategySpec::Halves { first: asked.first_half.clone() },
+        Strategy::SideBySide => StrategySpec::SideBySide {
+            pairs_at_once: u16::try_from(asked.pairs_at_once).unwrap_or(u16::MAX),
+            keep_old,
+            order,
+        },
+        Strategy::Swap => StrategySpec::Swap { max_unavailable, order },
+    }
+}
+
+fn ramp(asked: &Ramp) -> RampSpec {
+    let steps = u8::try_from(asked.steps).unwrap_or(u8::MAX);
+    RampSpec { from: asked.from, steps, over: span(asked.over) }
+}
+
+fn quality(asked: &Quality) -> QualitySpec {
+    QualitySpec {
+        out_of_rotation: asked.out_of_rotation,
+        live: asked.live,
+        replicas: match asked.replicas {
+            Evaluated::First => EvaluateOn::First,
+            Evaluated::Each => EvaluateOn::Each,
+        },
+        command: Vec::new(),
     }
 }
 

@@ -101,8 +101,10 @@ pub struct TrafficFacts {
 /// The fleet.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FleetFacts {
-    /// Replica names.
+    /// Names of the replicas, then of the places that are empty at first.
     pub replicas: Vec<String>,
+    /// How many serve at first: N.
+    pub serving: usize,
     /// GPUs a replica.
     pub tensor_parallel: u32,
     /// Old version and where its engine profile comes from.

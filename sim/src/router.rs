@@ -65,7 +65,9 @@ const HAPROXY_SCALE: u32 = 4096;
 pub(crate) const WHOLE: u32 = 16;
 
 impl Router {
-    pub(crate) fn new(spec: &RouterSpec, replicas: u16) -> Self {
+    /// `wanted`: which replicas are in rotation at first.
+    pub(crate) fn new(spec: &RouterSpec, wanted: Vec<bool>) -> Self {
+        let count = wanted.len();
         // With a shared zone all workers see one set of counts, as if there were one worker.
         let workers = match spec.policy {
             RouterPolicy::NginxLeastConn if !spec.zone => {
@@ -74,23 +76,26 @@ impl Router {
             _ => 1,
         };
         let nginx = spec.policy == RouterPolicy::NginxLeastConn;
-        let count = usize::from(replicas);
         Self {
             weights: vec![100; count],
             weighted: false,
             ramp: vec![WHOLE; count],
-            keys: (0..u64::from(replicas)).map(|number| (0, 0, number)).collect(),
+            keys: (0..count as u64).map(|number| (0, 0, number)).collect(),
             now: 0,
-            queued: u64::from(replicas),
+            queued: count as u64,
             smooth: vec![0; usize::from(workers) * count],
             policy: spec.policy,
-            wanted: vec![true; usize::from(replicas)],
-            failing: vec![false; usize::from(replicas)],
-            eligible: (0..replicas).collect(),
-            in_flight: vec![0; usize::from(replicas)],
-            counts: if nginx { vec![0; usize::from(workers) * usize::from(replicas)] } else { Vec::new() },
+            failing: vec![false; count],
+            eligible: (0..=u16::MAX)
+                .zip(&wanted)
+                .filter(|(_, wanted)| **wanted)
+                .map(|(replica, _)| replica)
+                .collect(),
+            in_flight: vec![0; count],
+            counts: if nginx { vec![0; usize::from(workers) * count] } else { Vec::new() },
             workers,
-            last: vec![usize::from(replicas).saturating_sub(1); usize::from(workers)],
+            last: vec![count.saturating_sub(1); usize::from(workers)],
+            wanted,
             generation: 0,
         }
     }
@@ -354,7 +359,7 @@ mod tests {
     use super::*;
 
     fn router(policy: RouterPolicy, workers: u32) -> Router {
-        Router::new(&RouterSpec { policy, workers, ..RouterSpec::default() }, 3)
+        Router::new(&RouterSpec { policy, workers, ..RouterSpec::default() }, vec![true; 3])
     }
 
     #[test]

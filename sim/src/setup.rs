@@ -67,6 +67,15 @@ pub(crate) struct VersionSetup {
     pub(crate) delays: Version,
 }
 
+/// One place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PlaceSetup {
+    /// Nothing runs there at first.
+    pub(crate) spare: bool,
+    /// The place whose GPUs it shares.
+    pub(crate) beside: Option<u16>,
+}
+
 /// Bounds of the service level, picoseconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SloBounds {
@@ -79,7 +88,11 @@ pub(crate) struct SloBounds {
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub(crate) scenario: Scenario,
+    /// Places in all, empty ones included.
     pub(crate) replicas: u16,
+    /// Places that serve at first: N.
+    pub(crate) serving: u16,
+    pub(crate) places: Vec<PlaceSetup>,
     pub(crate) names: Vec<String>,
     pub(crate) from: VersionSetup,
     pub(crate) to: VersionSetup,
@@ -105,15 +118,28 @@ impl Setup {
     /// # Errors
     /// When its numbers can't be simulated.
     pub fn new(scenario: &Scenario) -> Result<Self, SetupError> {
-        let count = scenario.fleet.replica_count();
-        let replicas = u16::try_from(count).map_err(|_| SetupError::TooManyReplicas(count))?;
+        let all = scenario.places();
+        let replicas = u16::try_from(all.len()).map_err(|_| SetupError::TooManyReplicas(all.len()))?;
+        let index = |name: &String| (0..replicas).find(|at| all[usize::from(*at)].name == *name);
+        // A place lies beside an earlier one and never beside two, so that "the other one" is one.
+        let mut places: Vec<PlaceSetup> = all
+            .iter()
+            .map(|place| PlaceSetup { spare: place.spare, beside: place.beside.as_ref().and_then(index) })
+            .collect();
+        for twin in 0..replicas {
+            if let Some(old) = places[usize::from(twin)].beside {
+                places[usize::from(old)].beside = Some(twin);
+            }
+        }
         let keyed = Keyed::new(scenario.seed);
         let router = scenario.router.clone();
         let slo = &scenario.slo;
-        let names: Vec<String> =
-            scenario.fleet.replica_list().into_iter().map(|replica| replica.name).collect();
+        let serving = places.iter().filter(|place| !place.spare).count();
+        let names: Vec<String> = all.into_iter().map(|place| place.name).collect();
         Ok(Self {
             replicas,
+            serving: u16::try_from(serving).unwrap_or(replicas),
+            places,
             faults: Faults::new(&scenario.faults, &names, keyed)?,
             names,
             from: VersionSetup::new(&scenario.from)?,

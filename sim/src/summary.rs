@@ -71,6 +71,7 @@ impl<T: Traffic> World<T> {
             },
             fleet: FleetFacts {
                 replicas: setup.names.clone(),
+                serving: usize::from(setup.serving),
                 tensor_parallel: scenario.fleet.tensor_parallel,
                 from: (scenario.from.name.clone(), scenario.from.engine.source.clone()),
                 to: (scenario.to.name.clone(), scenario.to.engine.source.clone()),

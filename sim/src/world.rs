@@ -173,13 +173,17 @@ impl<T: Traffic> World<T> {
             engines: vec![engine; count],
             next_event: vec![Ps::MAX; count],
             retired: Vec::new(),
-            stations: vec![Station::serving(); count],
-            router: Router::new(&setup.router, setup.replicas),
+            stations: setup
+                .places
+                .iter()
+                .map(|place| if place.spare { Station::empty() } else { Station::serving() })
+                .collect(),
+            router: Router::new(&setup.router, setup.places.iter().map(|place| !place.spare).collect()),
             requests: Requests::default(),
             timers,
             client_timeouts: VecDeque::new(),
             read_timeouts: VecDeque::new(),
-            books: Books::new(count, options.series, options.rows),
+            books: Books::new(usize::from(setup.serving), options.series, options.rows),
             error_history: VecDeque::new(),
             driver: None,
             last_activity: 0,

@@ -5,7 +5,7 @@ use std::io::Write;
 use crate::{slackwater, stderr};
 
 /// The message on standard error of a call that must fail with `code`, and must not panic.
-fn refused(arguments: &[&str], code: i32) -> String {
+pub(crate) fn refused(arguments: &[&str], code: i32) -> String {
     let output = slackwater(arguments);
     let message = stderr(&output);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");

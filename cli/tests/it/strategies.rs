@@ -46,3 +46,102 @@ fn a_restart_drill_of_one_replica_moves_that_one_alone() {
     assert_eq!(moved(&result), ["replica-3"]);
     assert_eq!(at(&result, "service.kept"), true);
 }
+
+fn set<'a>(keys: &[&'a str]) -> Vec<&'a str> {
+    let overrides = keys.iter().flat_map(|key| ["--set", key]);
+    std::iter::once(CHAT).chain(overrides).collect()
+}
+
+#[test]
+fn a_surge_never_serves_on_fewer_and_gives_the_spare_back() {
+    let result = simulated(&set(&["rollout.strategy=surge", "fleet.spares=1"]));
+    assert_eq!(at(&result, "rollout.outcome"), "completed");
+    assert_eq!(at(&result, "rollout.below_n_s"), 0.0);
+    assert_eq!(moved(&result), ["spare-0", "replica-0", "replica-1", "replica-2", "replica-3", "spare-0"]);
+    let phases = at(&result, "phases").as_array().expect("phases are a list");
+    assert!(phases.iter().all(|phase| at(phase, "serving_min") == 4));
+}
+
+#[test]
+fn blue_green_switches_once_and_side_by_side_one_by_one_and_neither_serves_on_fewer() {
+    let onto_spares =
+        simulated(&set(&["rollout.strategy=blue-green", "fleet.spares=4", "rollout.keep_old=5m"]));
+    let beside = simulated(&set(&["rollout.strategy=side-by-side", "rollout.keep_old=5m"]));
+    for result in [&onto_spares, &beside] {
+        assert_eq!(at(result, "rollout.outcome"), "completed");
+        assert_eq!(at(result, "rollout.below_n_s"), 0.0);
+        assert_eq!(at(result, "requests.cut"), 0);
+    }
+    // Both versions serve for the moment of the switch, or from the first twin to the last.
+    let admitted = |result, index: usize| number(result, &format!("rollout.moves.{index}.admitted_s"));
+    assert!(admitted(&onto_spares, 3) - admitted(&onto_spares, 0) < 1.0);
+    assert!(admitted(&beside, 6) - admitted(&beside, 0) > 180.0, "{:?}", moved(&beside));
+}
+
+#[test]
+fn halves_serve_on_half_and_a_swap_is_back_sooner_than_a_restart() {
+    let halves = simulated(&set(&["rollout.strategy=halves"]));
+    assert_eq!(at(&halves, "rollout.outcome"), "completed");
+    let phases = at(&halves, "phases").as_array().expect("phases are a list");
+    assert_eq!(phases.iter().filter_map(|phase| at(phase, "serving_min").as_u64()).min(), Some(2));
+    let rolling = simulated(&set(&[]));
+    let swap = simulated(&set(&["rollout.strategy=swap"]));
+    assert_eq!(at(&swap, "rollout.outcome"), "completed");
+    assert!(number(&swap, "rollout.below_n_s") < 0.5 * number(&rolling, "rollout.below_n_s"));
+}
+
+#[test]
+fn a_version_that_fails_its_evaluation_never_serves_or_is_taken_back() {
+    let fails = ["to.passes_evaluation=false", "rollout.quality.takes=90s"];
+    let before = simulated(&set(&[&fails[..], &["rollout.quality.out_of_rotation=true"]].concat()));
+    assert_eq!(at(&before, "rollout.outcome"), "rolled_back");
+    assert!(at(&before, "rollout.moves.0.admitted_s").is_null() || moved(&before).len() == 1);
+    let live = ["rollout.quality.out_of_rotation=false", "rollout.quality.live=true"];
+    let live = simulated(&set(&[&fails[..], &live].concat()));
+    assert_eq!(at(&live, "rollout.outcome"), "rolled_back");
+    assert_eq!(at(&live, "requests.cut"), 0);
+    let passes = simulated(&set(&["rollout.quality.live=true", "rollout.quality.replicas=each"]));
+    assert_eq!(at(&passes, "rollout.outcome"), "completed");
+}
+
+#[test]
+fn a_ramp_brings_a_replica_back_little_by_little() {
+    let ramp = "rollout.ramp={ from = 10, steps = 9, over = \"3m\" }";
+    let result = simulated(&set(&["router.policy=haproxy-leastconn", ramp]));
+    assert_eq!(at(&result, "rollout.outcome"), "completed");
+    let first = number(&result, "rollout.moves.0.admitted_s");
+    let next = number(&result, "rollout.moves.1.started_s");
+    assert!(next - first >= 240.0, "the ramp's three minutes and the soak's one: {}", next - first);
+}
+
+#[test]
+fn a_canary_slower_than_declared_is_found_and_taken_back() {
+    let canary = ["rollout.strategy=canary", "to.step_time_factor=1.3"];
+    let undeclared = simulated(&set(&[&canary[..], &["rollout.compare.false_alarm=0.01"]].concat()));
+    assert_eq!(at(&undeclared, "rollout.outcome"), "rolled_back");
+    assert_eq!(
+        moved(&undeclared).iter().filter(|name| **name != "replica-0").count(),
+        0,
+        "nobody else was touched"
+    );
+    let declared = ["rollout.compare.ttft_ratio=1.4", "rollout.compare.tpot_ratio=1.4"];
+    let declared = simulated(&set(&[&canary[..], &declared].concat()));
+    assert_eq!(at(&declared, "rollout.outcome"), "completed");
+}
+
+#[test]
+fn what_a_strategy_needs_is_asked_for() {
+    for (keys, wanted) in [
+        (&["rollout.strategy=blue-green"][..], "fleet.spares = 4"),
+        (&["rollout.strategy=surge"], "fleet.spares"),
+        (&["fleet.spares=1"], "surge"),
+        (&["rollout.compare.blocks_min=5"], "canary"),
+        (&["rollout.first_half=[\"replica-0\"]"], "halves"),
+        (&["rollout.ramp={ from = 0, steps = 1, over = \"1m\" }"], "rollout.ramp.from"),
+        (&["rollout.quality.out_of_rotation=false"], "never asked"),
+    ] {
+        let arguments: Vec<&str> = std::iter::once("simulate").chain(set(keys)).collect();
+        let said = crate::mistakes::refused(&arguments, 1);
+        assert!(said.contains(wanted), "{keys:?}: {said}");
+    }
+}

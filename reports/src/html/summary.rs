@@ -67,17 +67,23 @@ fn prose(text: &str) -> String {
 
 fn fleet(result: &SimulationResult) -> String {
     let fleet = &result.fleet;
-    let replicas = match fleet.replicas.as_slice() {
+    let (replicas, spares) = fleet.replicas.split_at(fleet.serving.min(fleet.replicas.len()));
+    let replicas = match replicas {
         [] => "no replicas".to_owned(),
         [one] => format!("1 replica ({one})"),
-        [first, .., last] => format!("{} replicas ({first} to {last})", count(fleet.replicas.len() as u64)),
+        [first, .., last] => format!("{} replicas ({first} to {last})", count(replicas.len() as u64)),
+    };
+    let spares = match spares {
+        [] => String::new(),
+        [one] => format!(" and an empty place ({one})"),
+        [first, .., last] => format!(" and {} empty places ({first} to {last})", count(spares.len() as u64)),
     };
     let gpus = match fleet.tensor_parallel {
         0 | 1 => "1 GPU each".to_owned(),
         n => format!("{n} GPUs each"),
     };
     let router = if fleet.router.is_empty() { "router not named" } else { &fleet.router };
-    format!("{} · {replicas}, {gpus} · {router}", result.scenario)
+    format!("{} · {replicas}{spares}, {gpus} · {router}", result.scenario)
 }
 
 struct Tile {
@@ -130,7 +136,7 @@ fn tiles(result: &SimulationResult) -> Vec<Tile> {
     };
     let before = facts::before(result).and_then(|p| p.ttft_s.p99);
     let during = facts::worst_p99(result, |p| &p.ttft_s);
-    let all = result.fleet.replicas.len();
+    let all = result.fleet.serving;
     let fewest = facts::serving_min(result).map_or_else(|| NONE.to_owned(), |n| n.to_string());
     let moved = rollout.moves.iter().filter(|m| m.admitted_s.is_some()).count();
     tiles.extend([

@@ -85,7 +85,7 @@ pub fn traffic(result: &SimulationResult, style: Style) -> String {
 
 /// Capacity of all replicas, of one fewer, and of the fewest that served, most first.
 fn capacities(result: &SimulationResult) -> Vec<CapacityPoint> {
-    let all = result.fleet.replicas.len();
+    let all = result.fleet.serving;
     let fewest = facts::serving_min(result).and_then(|n| usize::try_from(n).ok()).unwrap_or(all);
     let mut points: Vec<_> = result
         .capacity
@@ -157,7 +157,7 @@ fn capacity_lines(sheet: &mut Sheet, panel: &Panel, lines: &[CapacityPoint]) {
 fn serving_strip(sheet: &mut Sheet, result: &SimulationResult, over: &Panel) {
     let top = over.bottom + 26.0;
     let bottom = top + 44.0;
-    let all = result.fleet.replicas.len() as f64;
+    let all = result.fleet.serving as f64;
     let most = ceiling(result.series.serving.iter().map(|n| f64::from(*n)), all.max(1.0));
     let panel = Panel { y: Axis::linear(0.0, most * 1.1, bottom, top), top, bottom, ..*over };
     if let Some((from, until)) = result.rollout.as_ref().and_then(period) {

@@ -377,6 +377,7 @@ fn assemble(
             epoch: wish.epoch_s.map(time),
         },
         fleet: FleetFacts {
+            serving: names.len(),
             replicas: names,
             tensor_parallel: 1,
             from: (

@@ -5,8 +5,8 @@ use crate::faults::{Fault, FaultKind, FaultTime};
 use crate::scenario::Scenario;
 
 pub(super) fn check(scenario: &Scenario) -> Check {
-    let replicas = scenario.fleet.replica_list();
-    let names: Vec<&str> = replicas.iter().map(|replica| replica.name.as_str()).collect();
+    let places = scenario.places();
+    let names: Vec<&str> = places.iter().map(|place| place.name.as_str()).collect();
     for (index, one) in scenario.faults.iter().enumerate() {
         let place = format!("faults[{index}]");
         keys(&place, one)?;
