@@ -61,6 +61,10 @@ pub fn carried(
     scenario.fleet.replicas = slackwater_scenarios::fleet::Replicas::Count(serving);
     // What whole replicas carry.
     scenario.faults.clear();
+    // The sample holds the later turns too, as requests that stand alone.
+    if let Some(generate) = &mut scenario.traffic.generate {
+        generate.sessions = None;
+    }
     let setup = Arc::new(Setup::new(&scenario)?);
     let keeps = |rate: f64| keeps_slo(&setup, sample, rate);
     let (mut low, mut high) = (0.0_f64, f64::INFINITY);

@@ -39,6 +39,6 @@ pub use scenario::{Scenario, scenario_json_schema};
 pub use time::{HumanDuration, WallTime};
 pub use traffic::{
     Arrival, Arrivals, FileTraffic, Format, Generate, Generator, ImportReport, Lognormal, ReadOptions,
-    SharedTrace, Traffic, TrafficSpec,
+    SessionPlan, Sessions, SharedTrace, SystemPrompts, Traffic, TrafficSpec, Turns,
 };
 pub use version::{Delay, Version};

@@ -12,8 +12,9 @@ use crate::engine_profile::EngineProfile;
 use crate::error::{ScenarioError, TraceError};
 use crate::faults::Fault;
 use crate::fleet::Fleet;
+use crate::random::Keyed;
 use crate::rollout::Rollout;
-use crate::traffic::{SharedTrace, Traffic, TrafficSpec};
+use crate::traffic::{SessionPlan, SharedTrace, Traffic, TrafficSpec};
 use crate::version::Version;
 
 /// One scenario file: a fleet, two versions, traffic, and how the rollout is to go.
@@ -125,7 +126,14 @@ impl Scenario {
         self.traffic.open(self.seed)
     }
 
-    /// Reads or draws the whole traffic into memory.
+    /// The later turns of the traffic's sessions; `None` when its requests stand alone.
+    #[must_use]
+    pub fn session_plan(&self) -> Option<SessionPlan> {
+        let generate = self.traffic.generate.as_ref()?;
+        SessionPlan::new(generate, self.traffic.rate_scale, Keyed::new(self.seed))
+    }
+
+    /// Reads or draws the whole traffic into memory; of sessions the first turns.
     ///
     /// # Errors
     /// Those of [`open_traffic`](Self::open_traffic), and of reading.

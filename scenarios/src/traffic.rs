@@ -18,18 +18,22 @@ mod import;
 mod input;
 mod mooncake_jsonl;
 mod rate;
+mod sessions;
 mod spec;
 mod timestamp;
 
 pub use generate::Generator;
 pub use import::{FileTraffic, ReadOptions};
+pub use sessions::{
+    IN_COURSE, InCourse, MOST_IN_COURSE, SessionPlan, Sessions, SystemPrompts, Turn, Turns, chained,
+};
 pub use spec::{Arrivals, Format, Generate, Lognormal, TrafficSpec};
 
 /// No request has more tokens, in or out: a larger count is a broken file, not a long prompt.
 pub const MOST_TOKENS: u32 = 1 << 24;
 
-/// One request: when it comes and how long it is. Session and prefix identities will live in side tables keyed by the
-/// arrival's index, so that this stays 16 bytes.
+/// One request: when it comes and how long it is. What else is known of it is looked up by the arrival's index, so that
+/// this stays 16 bytes: its session in a [`SessionPlan`], whose first turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// Picoseconds since the start of the trace.

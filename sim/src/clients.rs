@@ -1,5 +1,7 @@
 //! Clients: they send what the traffic brings, give up, and try again.
 
+use std::sync::Arc;
+
 use rand::Rng;
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::SeedableRng;
@@ -8,22 +10,54 @@ use slackwater_scenarios::traffic::{Arrival, Traffic};
 
 use crate::requests::{Failure, Request, State};
 use crate::router::Route;
+use crate::sessions::ALONE;
 use crate::world::{Timer, World};
 
 impl<T: Traffic> World<T> {
     pub(crate) fn arrive(&mut self, arrival: Arrival) {
+        let index = self.arrivals;
+        self.arrivals += 1;
+        let session = match &self.setup.sessions {
+            Some(plan) => self.sessions.begin(index, plan),
+            None => ALONE,
+        };
+        self.request(session, index, arrival.input_tokens, arrival.output_tokens);
+    }
+
+    /// The next turn of a session is due. That of a broken one is a logical request that nobody sends.
+    pub(crate) fn turn_due(&mut self, slot: u32) {
+        let setup = Arc::clone(&self.setup);
+        let Some(plan) = &setup.sessions else { return };
+        let session = *self.sessions.get(slot);
+        if self.sessions.is_broken(slot) {
+            self.books.never_sent(self.number, &session, self.now);
+            self.number += 1;
+            self.last_activity = self.last_activity.max(self.now);
+            self.sessions.failed(slot, plan, self.now);
+            return;
+        }
+        let turn = plan.turn(session.number, session.turn);
+        let prompt = self.sessions.prompt(slot, plan, turn.new_tokens);
+        let ids = [session.number, u64::from(session.turn)];
+        self.request(slot, plan.identity("session.attempts", &ids), prompt, turn.output_tokens);
+    }
+
+    /// A logical request begins; `draws` is its key for all draws made for its attempts.
+    fn request(&mut self, session: u32, draws: u64, input: u32, output: u32) {
         let number = self.number;
         self.number += 1;
-        self.books.arrival(self.now, arrival.input_tokens, arrival.output_tokens);
+        self.books.arrival(self.now, input, output);
         let slot = self.requests.insert(Request {
             number,
+            draws,
+            session,
             arrived: self.now,
             sent: self.now,
             first_token: Ps::MAX,
             sequence: None,
-            input: arrival.input_tokens,
-            output: arrival.output_tokens,
-            output_now: arrival.output_tokens,
+            input,
+            output,
+            output_now: output,
             outbound: 0,
             route: Route::NOWHERE,
             phase: self.books.phase(),
@@ -46,7 +80,7 @@ impl<T: Traffic> World<T> {
         request.route = Route::NOWHERE;
         request.sequence = None;
         self.books.attempts.sent += 1;
-        let id = request.number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (u64::from(request.retries) << 48);
+        let id = request.draws.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (u64::from(request.retries) << 48);
         let random = SplitMix64::seed_from_u64(setup.route_key ^ id).next_u64();
         let Some(route) = self.router.pick(random) else {
             self.attempt_failed(slot, Failure::NoReplica);
@@ -125,11 +159,14 @@ impl<T: Traffic> World<T> {
         let begun = request.first_token != Ps::MAX;
         let retries = &self.setup.retries;
         if begun || failure == Failure::TooLong || u32::from(request.retries) >= retries.max {
-            self.books.failed(request, failure, now);
+            self.books.failed(request, &self.sessions, failure, now);
+            if let (false, Some(plan)) = (request.session == ALONE, &self.setup.sessions) {
+                self.sessions.failed(request.session, plan, now);
+            }
             self.requests.remove(slot);
             return;
         }
-        let ids = [request.number, u64::from(request.retries)];
+        let ids = [request.draws, u64::from(request.retries)];
         let wait = retries.wait(u32::from(request.retries), self.setup.keyed.uniform("back-off", &ids));
         request.state = State::BackingOff;
         self.timers.set(now.saturating_add(wait.as_picos()), Timer::Retry(slot));
@@ -139,7 +176,7 @@ impl<T: Traffic> World<T> {
 /// `value * (1 - jitter + 2 * jitter * u)`, `u` from 32 uniform bits.
 #[inline]
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn jittered(value: Ps, jitter: f64, bits: u64) -> Ps {
+pub(crate) fn jittered(value: Ps, jitter: f64, bits: u64) -> Ps {
     let uniform = bits as f64 / 4_294_967_296.0;
     // Not negative: the scenario keeps jitter at or below 1.
     (value as f64 * (1.0 - jitter + 2.0 * jitter * uniform)) as Ps

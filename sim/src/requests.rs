@@ -31,8 +31,12 @@ pub(crate) enum State {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request {
-    /// Its number in the traffic, from 0.
+    /// Its number among all logical requests, from 0, in the order of arrival.
     pub(crate) number: u64,
+    /// Its key for draws, the same whatever came before it: its place in the traffic, or its session and turn.
+    pub(crate) draws: u64,
+    /// Its session's slot, or that it stands alone.
+    pub(crate) session: u32,
     pub(crate) arrived: Ps,
     pub(crate) sent: Ps,
     /// When the present attempt's first token was computed; `Ps::MAX` before.

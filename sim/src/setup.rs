@@ -10,7 +10,7 @@ use slackwater_scenarios::engine_profile::{
     EngineProfile, KvReservation, Scheduling as ProfileScheduling, StepForm,
 };
 use slackwater_scenarios::version::Version;
-use slackwater_scenarios::{Keyed, Retries, Router, RouterPolicy, Scenario};
+use slackwater_scenarios::{Keyed, Retries, Router, RouterPolicy, Scenario, SessionPlan};
 
 use crate::faults::Faults;
 use crate::{ROTATION_NGINX_PS, ROTATION_OTHER_PS};
@@ -87,6 +87,9 @@ pub struct Setup {
     pub(crate) retries: Retries,
     pub(crate) slo: SloBounds,
     pub(crate) faults: Faults,
+    pub(crate) sessions: Option<SessionPlan>,
+    /// The shortest way of a last token to its client.
+    pub(crate) outbound_least_ps: Ps,
     pub(crate) keyed: Keyed,
     /// Keys of the draws made for every attempt, mixed once.
     pub(crate) front_end_key: u64,
@@ -106,12 +109,15 @@ impl Setup {
         let slo = &scenario.slo;
         let names: Vec<String> =
             scenario.fleet.replica_list().into_iter().map(|replica| replica.name).collect();
+        let (from, to) = (VersionSetup::new(&scenario.from)?, VersionSetup::new(&scenario.to)?);
         Ok(Self {
             replicas,
             faults: Faults::new(&scenario.faults, &names)?,
             names,
-            from: VersionSetup::new(&scenario.from)?,
-            to: VersionSetup::new(&scenario.to)?,
+            sessions: scenario.session_plan(),
+            outbound_least_ps: from.outbound_least().min(to.outbound_least()),
+            from,
+            to,
             rotation_ps: match router.policy {
                 RouterPolicy::NginxLeastConn => ROTATION_NGINX_PS,
                 _ => ROTATION_OTHER_PS,
@@ -145,6 +151,11 @@ impl Setup {
             VersionRef::To => &self.to,
         }
     }
+
+    /// Whether answers of this version are another version's than those before the rollout; a restart changes nothing.
+    pub(crate) fn is_new(&self, version: VersionRef) -> bool {
+        version == VersionRef::To && !self.scenario.rollout.restart_only
+    }
 }
 
 impl VersionSetup {
@@ -166,6 +177,11 @@ impl VersionSetup {
         };
         setup.smoke_ps = setup.inbound_ps + setup.outbound_ps + setup.alone().map_err(failed)?;
         Ok(setup)
+    }
+
+    /// The shortest way of a token to its client.
+    fn outbound_least(&self) -> Ps {
+        crate::clients::jittered(self.outbound_ps, self.jitter, 0)
     }
 
     /// How long the smoke prompt takes on an idle replica.

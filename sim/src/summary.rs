@@ -11,9 +11,10 @@ use crate::books::{Distribution, Distributions, Phase, TICK_PS, seconds};
 use crate::driver::Driver;
 use crate::result::{
     AttemptLedger, DrainFigures, FleetFacts, LatencySummary, MoveFigures, PhaseDistribution, PhaseResult,
-    RESULT_SCHEMA, RequestLedger, RolloutResult, Series, ServiceVerdict, SimulationResult, SloFacts,
-    TrafficFacts,
+    RESULT_SCHEMA, RequestLedger, RolloutResult, Series, ServiceVerdict, SessionsResult, SimulationResult,
+    SloFacts, TrafficFacts,
 };
+use crate::sessions::{MixedTally, SessionTally};
 use crate::world::World;
 
 /// What a result says about the run beside what the run itself knows.
@@ -60,8 +61,8 @@ impl<T: Traffic> World<T> {
                 rate_scale: scenario.traffic.rate_scale,
                 span_s,
                 mean_rate_per_s: ratio(requests.arrived, span_s),
-                mean_input_tokens: mean(self.books.input_tokens, requests.arrived),
-                mean_output_tokens: mean(self.books.output_tokens, requests.arrived),
+                mean_input_tokens: mean(self.books.input_tokens, requests.arrived - requests.never_sent),
+                mean_output_tokens: mean(self.books.output_tokens, requests.arrived - requests.never_sent),
                 dropped: report.dropped.into_iter().map(|d| (d.reason, d.count, d.first_row)).collect(),
                 epoch: self.traffic.epoch_ns().map(|ns| crate::plan::epoch(Some(ns))),
             },
@@ -84,6 +85,7 @@ impl<T: Traffic> World<T> {
             tpot_s: summary(&all.tpot),
             e2e_s: summary(&all.e2e),
             service: verdict,
+            sessions: self.sessions_result(),
             phases: self.books.phases.iter().map(phase_result).collect(),
             rollout,
             series: self.series(),
@@ -113,6 +115,7 @@ impl<T: Traffic> World<T> {
             requests.cut += from.cut;
             requests.timed_out += from.timed_out;
             requests.rejected += from.rejected;
+            requests.never_sent += from.never_sent;
             requests.unfinished += from.unfinished;
             requests.retried += from.retried;
             all.ttft.add(&phase.latencies.ttft);
@@ -179,6 +182,27 @@ impl<T: Traffic> World<T> {
             worst_5min_at_s: seconds(worst_at as u64 * TICK_PS),
             kept: attainment >= promised && worst >= promised,
         }
+    }
+
+    /// Whether the judged period has ended before the run does.
+    fn has_settled(&self) -> bool {
+        self.driver.as_ref().is_some_and(|driver| driver.settled.is_some())
+    }
+
+    fn sessions_result(&self) -> Option<SessionsResult> {
+        self.setup.sessions.as_ref()?;
+        let SessionTally { begun, broken, mixed } = self.sessions.tally(self.has_settled());
+        #[allow(clippy::cast_precision_loss)] // figures for people
+        let saw_both_share = ratio(mixed.saw_both, mixed.judged as f64);
+        Some(SessionsResult {
+            begun,
+            broken,
+            judged: mixed.judged,
+            saw_both: mixed.saw_both,
+            saw_both_share,
+            flips: mixed.flips,
+            flips_back: mixed.flips_back,
+        })
     }
 
     fn series(&self) -> Series {
@@ -280,8 +304,16 @@ impl<T: Traffic> World<T> {
             word(value);
         }
         for phase in &self.books.phases {
-            let RequestLedger { arrived, completed, cut, timed_out, rejected, unfinished, retried } =
-                phase.requests;
+            let RequestLedger {
+                arrived,
+                completed,
+                cut,
+                timed_out,
+                rejected,
+                never_sent,
+                unfinished,
+                retried,
+            } = phase.requests;
             for value in [
                 phase.from,
                 phase.until,
@@ -296,6 +328,9 @@ impl<T: Traffic> World<T> {
             ] {
                 word(value);
             }
+            if self.setup.sessions.is_some() {
+                word(never_sent);
+            }
             for distribution in [&phase.latencies.ttft, &phase.latencies.tpot, &phase.latencies.e2e] {
                 for half in distribution.sum_ps.to_le_bytes().chunks_exact(8) {
                     word(u64::from_le_bytes(half.try_into().unwrap_or_default()));
@@ -304,6 +339,13 @@ impl<T: Traffic> World<T> {
                     word(bin.value_iterated_to());
                     word(bin.count_at_value());
                 }
+            }
+        }
+        if self.setup.sessions.is_some() {
+            let SessionTally { begun, broken, mixed } = self.sessions.tally(self.has_settled());
+            let MixedTally { judged, saw_both, flips, flips_back } = mixed;
+            for value in [begun, broken, judged, saw_both, flips, flips_back] {
+                word(value);
             }
         }
         for record in self.driver.iter().flat_map(|driver| &driver.journal) {

@@ -12,6 +12,7 @@ use crate::books::{Books, RequestRow, TICK_PS, seconds};
 use crate::driver::{Driver, Station, index};
 use crate::requests::{Requests, State};
 use crate::router::Router;
+use crate::sessions::{ALONE, Sessions};
 use crate::setup::{Setup, SetupError};
 use crate::timers::Timers;
 
@@ -100,6 +101,9 @@ pub struct World<T> {
     pub(crate) upcoming: Option<Arrival>,
     /// Logical requests so far.
     pub(crate) number: u64,
+    /// Those of them that the traffic brought; the others are later turns of sessions.
+    pub(crate) arrivals: u64,
+    pub(crate) sessions: Sessions,
     pub(crate) engines: Vec<Replica<StepTimeForm>>,
     /// `next_event` of each engine, `Ps::MAX` when idle.
     pub(crate) next_event: Vec<Ps>,
@@ -143,6 +147,8 @@ impl<T: Traffic> World<T> {
             traffic,
             upcoming,
             number: 0,
+            arrivals: 0,
+            sessions: Sessions::new(setup.sessions.as_ref()),
             engines: vec![engine; count],
             next_event: vec![Ps::MAX; count],
             retired: Vec::new(),
@@ -222,6 +228,7 @@ impl<T: Traffic> World<T> {
     pub fn judge_from_now(&mut self) {
         let open = u32::try_from(self.requests.len()).unwrap_or(u32::MAX);
         self.books.judge_from(self.now, open);
+        self.sessions.judge_from(self.now);
     }
 
     /// Runs until `limit` (exclusive) or to the end, whichever comes first; `true` at the end: the traffic is over,
@@ -235,7 +242,13 @@ impl<T: Traffic> World<T> {
                 return Ok(self.finished);
             }
             let next = self.next_external();
-            self.advance(next.min(limit))?;
+            let reach = self.reach(next.min(limit));
+            self.advance(reach)?;
+            if reach < next.min(limit) {
+                // An answer may have made a session's next turn due.
+                self.now = reach;
+                continue;
+            }
             if next >= limit {
                 self.now = limit;
                 return Ok(false);
@@ -271,7 +284,7 @@ impl<T: Traffic> World<T> {
     #[inline]
     pub(crate) fn next_external(&mut self) -> Ps {
         let arrival = self.upcoming.map_or(Ps::MAX, |arrival| arrival.at_ps);
-        let mut next = arrival.min(self.timers.next_at());
+        let mut next = arrival.min(self.timers.next_at()).min(self.sessions.next_at());
         next = next.min(next_timeout(&mut self.client_timeouts, &self.requests, next));
         next = next.min(next_timeout(&mut self.read_timeouts, &self.requests, next));
         if let Some(driver) = &self.driver {
@@ -280,28 +293,54 @@ impl<T: Traffic> World<T> {
         next
     }
 
+    /// How far the engines may go before anybody outside them can act on what they did: with sessions, an answer's way
+    /// back and one picosecond of thought.
+    #[inline]
+    fn reach(&self, until: Ps) -> Ps {
+        if self.sessions.is_empty() {
+            return until;
+        }
+        let first = self.next_event.iter().copied().min().unwrap_or(Ps::MAX);
+        until.min(first.saturating_add(self.setup.outbound_least_ps + 1)).max(self.now)
+    }
+
     /// Lets the engines do everything before `until`.
     #[inline]
     pub(crate) fn advance(&mut self, until: Ps) -> Result<(), SimError> {
         let Self {
-            engines, next_event, requests, router, books, setup, stations, driver, last_activity, ..
+            engines,
+            next_event,
+            requests,
+            router,
+            books,
+            setup,
+            stations,
+            driver,
+            last_activity,
+            sessions,
+            ..
         } = self;
         for (replica, (engine, next)) in engines.iter_mut().zip(next_event).enumerate() {
             if *next >= until {
                 continue;
             }
             let draining = stations[replica].draining;
+            let by_new = setup.is_new(stations[replica].version);
             let mut sink = |output| match output {
                 Output::FirstToken { at, tag } => requests.get_mut(tag).first_token = at,
                 Output::Finished { at, tag } => {
                     let request = requests.get(tag);
                     router.release(request.route);
-                    books.completed(request, at, &setup.slo);
+                    books.completed(request, sessions, at, &setup.slo);
                     if let (Some(drain), Some(driver)) = (draining, driver.as_mut()) {
                         let drain = &mut driver.drains[drain];
                         drain.residual.push(at.saturating_sub(drain.from));
                     }
                     *last_activity = (*last_activity).max(at);
+                    if let (false, Some(plan)) = (request.session == ALONE, &setup.sessions) {
+                        let context = u64::from(request.input) + u64::from(request.output_now);
+                        sessions.answered(request.session, plan, at + request.outbound, context, by_new);
+                    }
                     requests.remove(tag);
                 }
             };
@@ -326,9 +365,13 @@ impl<T: Traffic> World<T> {
             self.give_up(slot, stamp, true);
         } else if self.driver.as_ref().is_some_and(|driver| driver.deadline() <= now) {
             self.tell(Event::Tick)?;
-        } else if let Some(arrival) = self.upcoming.take() {
+        } else if let Some(arrival) = self.upcoming.take_if(|arrival| arrival.at_ps <= now) {
             self.arrive(arrival);
             self.upcoming = self.traffic.next_arrival()?;
+        } else if self.sessions.next_at() <= now
+            && let Some(slot) = self.sessions.pop()
+        {
+            self.turn_due(slot);
         }
         Ok(())
     }
@@ -380,12 +423,13 @@ impl<T: Traffic> World<T> {
             && waiting == 0
         {
             driver.settled = Some(self.now);
+            self.sessions.settle();
         }
         if self.driver.as_ref().is_some_and(|driver| driver.over.is_none()) {
             self.report_figures()?;
         }
         let rollout_over = self.driver.as_ref().is_none_or(|driver| driver.over.is_some());
-        let idle = self.upcoming.is_none() && self.requests.is_empty();
+        let idle = self.upcoming.is_none() && self.requests.is_empty() && self.sessions.is_empty();
         if idle && rollout_over {
             self.finished = true;
         } else {

@@ -70,6 +70,8 @@ pub(crate) struct Spec {
     pub(crate) slo: String,
     /// Lines under `[rollout]`.
     pub(crate) rollout: String,
+    /// Lines under `[traffic.generate]`, of which only the sessions matter here.
+    pub(crate) generate: String,
     /// `[[faults]]` tables.
     pub(crate) faults: String,
     /// Guards of the plan, beside those of the scenario.
@@ -87,6 +89,7 @@ impl Default for Spec {
             clients: "timeout = \"30d\"".to_owned(),
             slo: String::new(),
             rollout: String::new(),
+            generate: String::new(),
             faults: String::new(),
             guards: Vec::new(),
         }
@@ -95,7 +98,8 @@ impl Default for Spec {
 
 impl Spec {
     pub(crate) fn toml(&self) -> String {
-        let Self { seed, replicas, engine, to, router, clients, slo, rollout, faults, guards: _ } = self;
+        let Self { seed, replicas, engine, to, router, clients, slo, rollout, generate, faults, guards: _ } =
+            self;
         let mut text = format!("seed = {seed}\n[fleet]\nreplicas = {replicas}\n[from]\n");
         let scheduling = if engine.asynchronous { "async" } else { "sync" };
         let reserve = if engine.reserve_chunk { "chunk" } else { "whole_prompt" };
@@ -124,6 +128,7 @@ impl Spec {
             writeln!(text, "[{name}]\n{lines}").unwrap();
         }
         text.push_str("[traffic.generate]\nduration = \"1h\"\nrate_per_s = 1.0\n");
+        writeln!(text, "{generate}").unwrap();
         text.push_str(faults);
         text
     }
@@ -206,6 +211,7 @@ pub(crate) enum Outcome {
     Cut,
     TimedOut,
     Rejected,
+    NeverSent,
 }
 
 pub(crate) fn outcome(row: &RequestRow) -> Outcome {

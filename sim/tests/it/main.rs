@@ -15,5 +15,6 @@ mod markov;
 mod regressions;
 mod rollouts;
 mod routers;
+mod sessions;
 mod swarm;
 mod verdicts;
