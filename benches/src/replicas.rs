@@ -89,6 +89,7 @@ impl Fleet {
                 Scheduling::Async => slackwater_engine::Scheduling::Async,
             },
             room: Room::WholePrompt,
+            prefix_caching: false,
         };
         Self { config, form: StepTimeForm::Max(form), replicas }
     }

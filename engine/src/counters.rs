@@ -27,6 +27,27 @@ pub struct Counters {
     pub kv_blocks_peak: u64,
 }
 
+/// What the prefix cache of a replica did so far. Apart from [`Counters`], whose recorded hashes stay what they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PrefixCounters {
+    /// Tokens that admitted requests had to compute before a look at the cache: prompt, and what was generated before a
+    /// preemption.
+    pub looked_up_tokens: u64,
+    /// How many of these were found, and so not computed.
+    pub hit_tokens: u64,
+    /// Findable blocks taken for other tokens.
+    pub evicted_blocks: u64,
+}
+
+impl PrefixCounters {
+    /// Adds another replica's totals.
+    pub fn add(&mut self, other: &Self) {
+        self.looked_up_tokens += other.looked_up_tokens;
+        self.hit_tokens += other.hit_tokens;
+        self.evicted_blocks += other.evicted_blocks;
+    }
+}
+
 impl Counters {
     /// Adds another replica's totals; the peak is the larger of the two.
     pub fn add(&mut self, other: &Self) {

@@ -232,6 +232,7 @@ fn replica_config(profile: &EngineProfile) -> ReplicaConfig {
             KvReservation::WholePrompt => Room::WholePrompt,
             KvReservation::Chunk => Room::Chunk,
         },
+        prefix_caching: false,
     }
 }
 

@@ -43,6 +43,7 @@ fn after_a_preemption_the_peer_takes_a_step_more() {
         kv_blocks: blocks,
         scheduling: Scheduling::Sync,
         room: Room::Chunk,
+        prefix_caching: false,
     };
     let form = Coefficients {
         c0_ps: 8_000_000_000,

@@ -184,6 +184,7 @@ fn crowded() -> impl Strategy<Value = Scenario> {
             kv_blocks,
             scheduling,
             room,
+            prefix_caching: false,
         },
     );
     (config, form(), pace()).prop_flat_map(|(config, form, pace)| {
@@ -207,6 +208,7 @@ fn realistic() -> impl Strategy<Value = Scenario> {
             kv_blocks,
             scheduling,
             room,
+            prefix_caching: false,
         },
     );
     let form = (any::<bool>(), 1_u64..20_000, 0_u64..80, 0_u64..100, 0_u64..3).prop_map(

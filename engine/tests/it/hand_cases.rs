@@ -20,6 +20,7 @@ fn config(max_num_batched_tokens: u32, block_size: u32, kv_blocks: u32) -> Repli
         kv_blocks,
         scheduling: Scheduling::Sync,
         room: Room::WholePrompt,
+        prefix_caching: false,
     }
 }
 

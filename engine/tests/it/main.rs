@@ -4,3 +4,4 @@ mod equality;
 mod hand_cases;
 mod oracle;
 mod pair;
+mod prefix_cases;
