@@ -106,7 +106,12 @@ fn keeps_slo(setup: &Arc<Setup>, sample: &[Arrival], rate: f64) -> Result<bool, 
             Arrival { at_ps: slackwater_engine::step_time::ps_from_s(at_s), ..sample[number % sample.len()] }
         })
         .collect();
-    let trace = SharedTrace { arrivals: arrivals.into(), epoch_ns: None, report: ImportReport::default() };
+    let trace = SharedTrace {
+        arrivals: arrivals.into(),
+        prefixes: Arc::default(),
+        epoch_ns: None,
+        report: ImportReport::default(),
+    };
     let options = RunOptions { series: false, rows: false };
     let mut world = World::new(Arc::clone(setup), TraceCursor::new(Arc::new(trace)), options)?;
     world.run()?;

@@ -26,7 +26,7 @@ pub mod traffic;
 mod validate;
 pub mod version;
 
-pub use clients::{Clients, Retries, Router, RouterPolicy, Slo};
+pub use clients::{Clients, PrefixAware, Retries, Router, RouterPolicy, Slo, Sticky};
 pub use engine_profile::{EngineProfile, FrontEnd, KvReservation, Scheduling, StepForm};
 pub use error::{Diagnostic, ScenarioError, TraceError};
 pub use faults::{Fault, FaultKind, FaultVersion};

@@ -7,7 +7,7 @@ use std::path::Path;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::clients::{Clients, Router, Slo};
+use crate::clients::{Clients, Router, RouterPolicy, Slo};
 use crate::engine_profile::EngineProfile;
 use crate::error::{ScenarioError, TraceError};
 use crate::faults::Fault;
@@ -118,12 +118,20 @@ impl Scenario {
         crate::document::read(text, name, overrides)
     }
 
+    /// Whether it matters what prompts begin with: an engine caches, or the balancer looks.
+    #[must_use]
+    pub fn wants_prefixes(&self) -> bool {
+        self.from.engine.prefix_caching
+            || self.to.engine.prefix_caching
+            || self.router.policy == RouterPolicy::PrefixAware
+    }
+
     /// Opens the traffic as a stream.
     ///
     /// # Errors
     /// When its file can't be opened or its format is not recognised.
     pub fn open_traffic(&self) -> Result<Box<dyn Traffic + Send>, TraceError> {
-        self.traffic.open(self.seed)
+        self.traffic.open(self.seed, self.wants_prefixes())
     }
 
     /// The later turns of the traffic's sessions; `None` when its requests stand alone.
@@ -138,7 +146,7 @@ impl Scenario {
     /// # Errors
     /// Those of [`open_traffic`](Self::open_traffic), and of reading.
     pub fn load_traffic(&self) -> Result<SharedTrace, TraceError> {
-        self.traffic.load(self.seed)
+        self.traffic.load(self.seed, self.wants_prefixes())
     }
 
     /// The resolved scenario: every default spelt out, engine profiles in place of their names.

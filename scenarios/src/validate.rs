@@ -1,6 +1,6 @@
 //! What the types can't say: ranges, sums, keys that need or exclude each other.
 
-use crate::clients::{Router, RouterPolicy};
+use crate::clients::{PrefixAware, Router, RouterPolicy};
 use crate::engine_profile::EngineProfile;
 use crate::faults::{Fault, FaultKind};
 use crate::fleet::Replicas;
@@ -171,6 +171,12 @@ fn clients(scenario: &Scenario, places: &Places) -> Check {
             }
         }
     }
+    if router.policy != RouterPolicy::PrefixAware && router.prefix_aware != PrefixAware::default() {
+        let help = "leave it out, or set router.policy = \"prefix-aware\"";
+        return Err(problem("router.prefix_aware", "only prefix-aware has it", help));
+    }
+    within("router.prefix_aware.cache_threshold", router.prefix_aware.cache_threshold, 0.0, 1.0)?;
+    within("router.prefix_aware.balance_rel_threshold", router.prefix_aware.balance_rel_threshold, 1.0, 1e6)?;
     if let Some(timeout) = router.read_timeout {
         longer_than_zero("router.read_timeout", timeout)?;
     }

@@ -5,7 +5,7 @@
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
-use slackwater_engine::{PS_PER_S, Ps};
+use slackwater_engine::{PS_PER_S, PrefixCounters, Ps};
 
 use crate::requests::{Failure, Request};
 use crate::result::{AttemptLedger, RequestLedger};
@@ -107,6 +107,8 @@ pub(crate) struct Phase {
     pub(crate) requests: RequestLedger,
     pub(crate) missed: u64,
     pub(crate) latencies: Distributions,
+    /// What all engines had found in their prefix caches by its end, since the start of the run.
+    pub(crate) prefix_by_end: PrefixCounters,
 }
 
 impl Phase {
@@ -121,6 +123,7 @@ impl Phase {
             requests: RequestLedger::default(),
             missed: 0,
             latencies: Distributions::new(),
+            prefix_by_end: PrefixCounters::default(),
         }
     }
 }
@@ -357,6 +360,12 @@ impl Books {
         let last = self.phases.last_mut().expect("there is always a phase");
         last.until = at;
         self.phases.push(Phase::new(name, at, serving));
+    }
+
+    /// What all engines have found in their prefix caches so far.
+    pub(crate) fn prefix_until_now(&mut self, counters: PrefixCounters) {
+        let last = self.phases.last_mut().expect("there is always a phase");
+        last.prefix_by_end = counters;
     }
 
     pub(crate) fn end(&mut self, at: Ps) {

@@ -6,10 +6,11 @@ use rand::Rng;
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::SeedableRng;
 use slackwater_engine::{Ps, Request as EngineRequest, Stop};
+use slackwater_scenarios::RouterPolicy;
 use slackwater_scenarios::traffic::{Arrival, Traffic};
 
 use crate::requests::{Failure, Request, State};
-use crate::router::Route;
+use crate::router::{Caller, Route};
 use crate::sessions::ALONE;
 use crate::world::{Timer, World};
 
@@ -28,17 +29,17 @@ impl<T: Traffic> World<T> {
     pub(crate) fn turn_due(&mut self, slot: u32) {
         let setup = Arc::clone(&self.setup);
         let Some(plan) = &setup.sessions else { return };
-        let session = *self.sessions.get(slot);
-        if self.sessions.is_broken(slot) {
-            self.books.never_sent(self.number, &session, self.now);
+        let session = self.sessions.get(slot);
+        if session.broken {
+            self.books.never_sent(self.number, session, self.now);
             self.number += 1;
             self.last_activity = self.last_activity.max(self.now);
             self.sessions.failed(slot, plan, self.now);
             return;
         }
+        let ids = [session.number, u64::from(session.turn)];
         let turn = plan.turn(session.number, session.turn);
         let prompt = self.sessions.prompt(slot, plan, turn.new_tokens);
-        let ids = [session.number, u64::from(session.turn)];
         self.request(slot, plan.identity("session.attempts", &ids), prompt, turn.output_tokens);
     }
 
@@ -65,14 +66,45 @@ impl<T: Traffic> World<T> {
             stamp: 0,
             state: State::BackingOff,
         });
+        if session == ALONE {
+            self.prefixes.arrived(slot);
+        }
         self.send(slot);
+    }
+
+    /// Picks a replica for the attempt of the request in this slot, `random` being bits of its own.
+    #[inline]
+    fn route(&mut self, slot: u32, random: u64) -> Option<Route> {
+        if !self.setup.affinity {
+            return self.router.pick(random);
+        }
+        let setup = &*self.setup;
+        let request = self.requests.get(slot);
+        let session = (request.session != ALONE).then(|| self.sessions.get(request.session));
+        let block_size = setup.from.config.block_size;
+        let blocks = match setup.router.policy {
+            RouterPolicy::PrefixAware => {
+                let plan = setup.sessions.as_ref();
+                self.prefixes.ids(slot, request, &self.sessions, plan, block_size, request.input)
+            }
+            _ => &[],
+        };
+        let caller = Caller {
+            random,
+            cookie: session
+                .zip(setup.sessions.as_ref())
+                .map(|(session, plan)| plan.identity("session.cookie", &[session.number])),
+            served_by_new: session.and_then(|session| session.served_by_new),
+            blocks,
+            prompt_blocks: f64::from(request.input) / f64::from(block_size),
+        };
+        self.router.pick_for(&caller)
     }
 
     /// Sends an attempt of the request in this slot.
     #[inline]
     pub(crate) fn send(&mut self, slot: u32) {
         let now = self.now;
-        let setup = &*self.setup;
         let request = self.requests.get_mut(slot);
         request.sent = now;
         request.first_token = Ps::MAX;
@@ -81,8 +113,8 @@ impl<T: Traffic> World<T> {
         request.sequence = None;
         self.books.attempts.sent += 1;
         let id = request.draws.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (u64::from(request.retries) << 48);
-        let random = SplitMix64::seed_from_u64(setup.route_key ^ id).next_u64();
-        let Some(route) = self.router.pick(random) else {
+        let random = SplitMix64::seed_from_u64(self.setup.route_key ^ id).next_u64();
+        let Some(route) = self.route(slot, random) else {
             self.attempt_failed(slot, Failure::NoReplica);
             return;
         };
@@ -92,6 +124,8 @@ impl<T: Traffic> World<T> {
             self.attempt_failed(slot, Failure::Refused);
             return;
         }
+        let setup = &*self.setup;
+        let request = self.requests.get_mut(slot);
         request.route = route;
         let version = setup.version(self.stations[replica].version);
         request.output_now = version.output_tokens(request.output);
@@ -113,7 +147,16 @@ impl<T: Traffic> World<T> {
             output: request.output_now,
             stop: Stop::EndOfText,
         };
-        match engine.submit(now.saturating_add(inbound), submitted) {
+        let ready_at = now.saturating_add(inbound);
+        let accepted = if version.config.prefix_caching {
+            let (plan, block_size) = (setup.sessions.as_ref(), version.config.block_size);
+            let tokens = request.input.saturating_add(request.output_now);
+            let blocks = self.prefixes.ids(slot, request, &self.sessions, plan, block_size, tokens);
+            engine.submit_with_blocks(ready_at, submitted, blocks)
+        } else {
+            engine.submit(ready_at, submitted)
+        };
+        match accepted {
             Ok(sequence) => {
                 request.sequence = Some(sequence);
                 self.client_timeouts.push_back((now.saturating_add(setup.timeout_ps), slot, request.stamp));

@@ -31,6 +31,7 @@ mod clients;
 mod driver;
 mod faults;
 mod plan;
+mod prefixes;
 mod requests;
 mod result;
 mod router;

@@ -44,6 +44,9 @@ pub struct SimulationResult {
     /// Users who stay for several turns, where the traffic has such.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<SessionsResult>,
+    /// What the engines found in their prefix caches, where they have such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_cache: Option<PrefixCacheResult>,
     /// Before, each move, after.
     pub phases: Vec<PhaseResult>,
     /// The rollout, if there was one.
@@ -267,6 +270,36 @@ pub struct PhaseResult {
     pub tpot_s: LatencySummary,
     /// Likewise.
     pub e2e_s: LatencySummary,
+    /// What the engines found in their prefix caches during it, where they have such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_cache: Option<PrefixShare>,
+}
+
+/// What the engines found in their prefix caches: at each admission, readmissions included, the tokens to compute are looked
+/// up. A replica that was restarted has an empty cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct PrefixCacheResult {
+    /// Over the whole run.
+    pub all: PrefixShare,
+    /// Before the rollout; without one the whole run.
+    pub before: PrefixShare,
+    /// From its start to its end.
+    pub during: PrefixShare,
+    /// After it.
+    pub after: PrefixShare,
+    /// Blocks that were taken for other tokens while they could still be found.
+    pub evicted_blocks: u64,
+}
+
+/// Tokens found of those looked up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct PrefixShare {
+    /// Tokens to compute.
+    pub looked_up_tokens: u64,
+    /// Those that were found, and so not computed.
+    pub hit_tokens: u64,
+    /// `hit_tokens` over `looked_up_tokens`; `None` when nothing was looked up.
+    pub hit_share: Option<f64>,
 }
 
 /// The rollout as it went.

@@ -2,6 +2,11 @@
 
 use slackwater_scenarios::{Router as RouterSpec, RouterPolicy};
 
+mod affinity;
+
+use affinity::Affinity;
+pub(crate) use affinity::Caller;
+
 /// Where an attempt was sent, and what the balancer remembers of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Route {
@@ -33,10 +38,12 @@ pub(crate) struct Router {
     /// Last pick of each worker, as a place in `eligible`: ties go round.
     last: Vec<usize>,
     generation: u32,
+    affinity: Affinity,
 }
 
 impl Router {
-    pub(crate) fn new(spec: &RouterSpec, replicas: u16) -> Self {
+    /// `kv_blocks`: how many blocks a replica's cache has.
+    pub(crate) fn new(spec: &RouterSpec, replicas: u16, kv_blocks: usize) -> Self {
         // With a shared zone all workers see one set of counts, as if there were one worker.
         let workers = match spec.policy {
             RouterPolicy::NginxLeastConn if !spec.zone => {
@@ -55,6 +62,7 @@ impl Router {
             workers,
             last: vec![usize::from(replicas).saturating_sub(1); usize::from(workers)],
             generation: 0,
+            affinity: Affinity::new(spec.sticky, spec.policy, spec.prefix_aware, replicas, kv_blocks),
         }
     }
 
@@ -100,6 +108,7 @@ impl Router {
         match (self.eligible.binary_search(&replica), self.wanted[at] && !self.failing[at]) {
             (Ok(place), false) => {
                 self.eligible.remove(place);
+                self.affinity.forget(replica);
             }
             (Err(place), true) => self.eligible.insert(place, replica),
             _ => {}
@@ -116,7 +125,9 @@ impl Router {
         let mut worker = 0;
         let place = match self.policy {
             RouterPolicy::RoundRobin => (self.last[0] + 1) % count,
-            RouterPolicy::LeastConnections => self.least(0, |router, replica| router.in_flight[replica]),
+            RouterPolicy::LeastConnections | RouterPolicy::PrefixAware => {
+                self.least(0, |router, replica| router.in_flight[replica])
+            }
             RouterPolicy::NginxLeastConn => {
                 // The kernel gives connections to the workers without regard to their load.
                 worker = below(random, u64::from(self.workers));
@@ -132,6 +143,12 @@ impl Router {
                 if load(second) < load(first) { second } else { first }
             }
         };
+        Some(self.take(worker, place))
+    }
+
+    /// The attempt goes to the replica at this place in `eligible`.
+    #[inline]
+    fn take(&mut self, worker: usize, place: usize) -> Route {
         self.last[worker] = place;
         let replica = self.eligible[place];
         self.in_flight[usize::from(replica)] += 1;
@@ -141,7 +158,7 @@ impl Router {
         // Below `workers`, a u16.
         #[allow(clippy::cast_possible_truncation)]
         let worker = worker as u16;
-        Some(Route { replica, worker, generation: self.generation })
+        Route { replica, worker, generation: self.generation }
     }
 
     /// The place in `eligible` with the least load, the first after the last pick among equals.
@@ -190,7 +207,7 @@ mod tests {
     use super::*;
 
     fn router(policy: RouterPolicy, workers: u32) -> Router {
-        Router::new(&RouterSpec { policy, workers, ..RouterSpec::default() }, 3)
+        Router::new(&RouterSpec { policy, workers, ..RouterSpec::default() }, 3, 100)
     }
 
     #[test]

@@ -18,6 +18,8 @@ use slackwater_engine::Ps;
 use slackwater_scenarios::SessionPlan;
 use slackwater_scenarios::traffic::IN_COURSE;
 
+use crate::requests::Request;
+
 /// No session: of a request that stands alone.
 pub(crate) const ALONE: u32 = u32::MAX;
 
@@ -33,7 +35,7 @@ struct Seen {
     flips_back: u32,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Session {
     /// Its key for all draws.
     pub(crate) number: u64,
@@ -42,11 +44,12 @@ pub(crate) struct Session {
     turns: u32,
     /// Tokens of the conversation so far, once a turn is answered.
     pub(crate) context: u64,
-    /// The last turn for which old messages had to be left out; 0 for none.
-    pub(crate) cut_at: u32,
+    /// From which token on the history has another name than the session's own, ascending; see [`crate::prefixes`].
+    renamed: Vec<(u64, u64)>,
     /// Whether the last answer came from the new version; `None` before the first.
     pub(crate) served_by_new: Option<bool>,
-    broken: bool,
+    /// An earlier turn failed for good.
+    pub(crate) broken: bool,
     alive: bool,
     seen: Seen,
 }
@@ -68,6 +71,14 @@ pub(crate) struct MixedTally {
     pub(crate) saw_both: u64,
     pub(crate) flips: u64,
     pub(crate) flips_back: u64,
+}
+
+impl Session {
+    /// The name of the tokens before `end`, if it is not the session's own.
+    pub(crate) fn name_before(&self, end: u64) -> Option<u64> {
+        let renamed = self.renamed.iter().rev().find(|(from, _)| end > *from);
+        renamed.map(|(_, name)| *name)
+    }
 }
 
 impl MixedTally {
@@ -123,7 +134,7 @@ impl Sessions {
             turn,
             turns,
             context,
-            cut_at: 0,
+            renamed: Vec::new(),
             served_by_new: None,
             broken: false,
             alive: true,
@@ -173,23 +184,23 @@ impl Sessions {
         let session = &mut self.slots[slot as usize];
         let (prompt, cut) = plan.prompt(session.context, new_tokens);
         if cut {
-            session.cut_at = session.turn;
+            let name = crate::prefixes::cut(session);
+            session.renamed = vec![(u64::from(plan.system_tokens()), name)];
         }
         prompt
     }
 
-    /// Whether an earlier turn failed for good.
-    pub(crate) fn is_broken(&self, slot: u32) -> bool {
-        self.slots[slot as usize].broken
-    }
-
-    /// The user has the whole answer at `at`: the conversation is now `context` tokens long. The next turn comes due, or
-    /// the session is over.
+    /// The user of this request's session has the whole answer. The next turn comes due, or the session is over.
     #[inline]
-    pub(crate) fn answered(&mut self, slot: u32, plan: &SessionPlan, at: Ps, context: u64, by_new: bool) {
+    pub(crate) fn answered(&mut self, request: &Request, plan: &SessionPlan, at: Ps, by_new: bool) {
         let since = self.since;
+        let slot = request.session;
         let session = &mut self.slots[slot as usize];
-        session.context = context;
+        session.context = u64::from(request.input) + u64::from(request.output_now);
+        if request.retries > 0 {
+            let name = crate::prefixes::again(session, request.retries);
+            session.renamed.push((u64::from(request.input), name));
+        }
         if session.seen.since != since || session.seen.turns == 0 {
             session.seen = Seen { since, ..Seen::default() };
         } else {
@@ -203,7 +214,7 @@ impl Sessions {
         session.seen.old |= !by_new;
         session.seen.new |= by_new;
         session.served_by_new = Some(by_new);
-        self.next_turn(slot, plan, at);
+        self.next_turn(slot, plan, at + request.outbound);
     }
 
     /// The turn under way failed for good at `at`, or could not be sent.

@@ -10,7 +10,7 @@ use slackwater_scenarios::engine_profile::{
     EngineProfile, KvReservation, Scheduling as ProfileScheduling, StepForm,
 };
 use slackwater_scenarios::version::Version;
-use slackwater_scenarios::{Keyed, Retries, Router, RouterPolicy, Scenario, SessionPlan};
+use slackwater_scenarios::{Keyed, Retries, Router, RouterPolicy, Scenario, SessionPlan, Sticky};
 
 use crate::faults::Faults;
 use crate::{ROTATION_NGINX_PS, ROTATION_OTHER_PS};
@@ -81,6 +81,8 @@ pub struct Setup {
     pub(crate) from: VersionSetup,
     pub(crate) to: VersionSetup,
     pub(crate) router: Router,
+    /// Whether the balancer looks at who sends what.
+    pub(crate) affinity: bool,
     pub(crate) rotation_ps: Ps,
     pub(crate) timeout_ps: Ps,
     pub(crate) read_timeout_ps: Option<Ps>,
@@ -124,6 +126,7 @@ impl Setup {
             },
             timeout_ps: scenario.clients.timeout.as_picos(),
             read_timeout_ps: router.read_timeout.map(|timeout| timeout.as_picos()),
+            affinity: router.sticky != Sticky::None || router.policy == RouterPolicy::PrefixAware,
             router,
             retries: scenario.clients.retries.clone(),
             slo: SloBounds {
@@ -150,6 +153,11 @@ impl Setup {
             VersionRef::From => &self.from,
             VersionRef::To => &self.to,
         }
+    }
+
+    /// Whether any engine keeps what it computed.
+    pub(crate) fn caches_prefixes(&self) -> bool {
+        self.from.config.prefix_caching || self.to.config.prefix_caching
     }
 
     /// Whether answers of this version are another version's than those before the rollout; a restart changes nothing.
@@ -232,7 +240,7 @@ fn replica_config(profile: &EngineProfile) -> ReplicaConfig {
             KvReservation::WholePrompt => Room::WholePrompt,
             KvReservation::Chunk => Room::Chunk,
         },
-        prefix_caching: false,
+        prefix_caching: profile.prefix_caching,
     }
 }
 

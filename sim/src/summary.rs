@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
-use slackwater_engine::{Counters, PS_PER_S, Ps};
+use slackwater_engine::{Counters, PS_PER_S, PrefixCounters, Ps};
 use slackwater_policy::{MoveReport, MoveResult, Record, VersionRef, fold};
 use slackwater_scenarios::traffic::Traffic;
 
@@ -11,8 +11,8 @@ use crate::books::{Distribution, Distributions, Phase, TICK_PS, seconds};
 use crate::driver::Driver;
 use crate::result::{
     AttemptLedger, DrainFigures, FleetFacts, LatencySummary, MoveFigures, PhaseDistribution, PhaseResult,
-    RESULT_SCHEMA, RequestLedger, RolloutResult, Series, ServiceVerdict, SessionsResult, SimulationResult,
-    SloFacts, TrafficFacts,
+    PrefixCacheResult, PrefixShare, RESULT_SCHEMA, RequestLedger, RolloutResult, Series, ServiceVerdict,
+    SessionsResult, SimulationResult, SloFacts, TrafficFacts,
 };
 use crate::sessions::{MixedTally, SessionTally};
 use crate::world::World;
@@ -86,7 +86,8 @@ impl<T: Traffic> World<T> {
             e2e_s: summary(&all.e2e),
             service: verdict,
             sessions: self.sessions_result(),
-            phases: self.books.phases.iter().map(phase_result).collect(),
+            prefix_cache: self.prefix_result(),
+            phases: self.phase_results(),
             rollout,
             series: self.series(),
             distributions: self.books.phases.iter().map(distribution).collect(),
@@ -187,6 +188,39 @@ impl<T: Traffic> World<T> {
     /// Whether the judged period has ended before the run does.
     fn has_settled(&self) -> bool {
         self.driver.as_ref().is_some_and(|driver| driver.settled.is_some())
+    }
+
+    fn phase_results(&self) -> Vec<PhaseResult> {
+        let mut results: Vec<PhaseResult> = self.books.phases.iter().map(phase_result).collect();
+        if self.setup.caches_prefixes() {
+            let mut before = PrefixCounters::default();
+            for (result, phase) in results.iter_mut().zip(&self.books.phases) {
+                result.prefix_cache = Some(found(&before, &phase.prefix_by_end));
+                before = phase.prefix_by_end;
+            }
+        }
+        results
+    }
+
+    fn prefix_result(&self) -> Option<PrefixCacheResult> {
+        if !self.setup.caches_prefixes() {
+            return None;
+        }
+        let start = PrefixCounters::default();
+        let total = self.total_prefix_counters();
+        let last_of = |after: bool| {
+            let mut named = self.books.phases.iter().skip(usize::from(after));
+            if after { named.rfind(|phase| phase.name != "after") } else { named.next() }
+        };
+        let before = last_of(false).map_or(start, |phase| phase.prefix_by_end);
+        let during = last_of(true).map_or(before, |phase| phase.prefix_by_end);
+        Some(PrefixCacheResult {
+            all: found(&start, &total),
+            before: found(&start, &before),
+            during: found(&before, &during),
+            after: found(&during, &total),
+            evicted_blocks: total.evicted_blocks,
+        })
     }
 
     fn sessions_result(&self) -> Option<SessionsResult> {
@@ -348,6 +382,14 @@ impl<T: Traffic> World<T> {
                 word(value);
             }
         }
+        if self.setup.caches_prefixes() {
+            for phase in &self.books.phases {
+                let PrefixCounters { looked_up_tokens, hit_tokens, evicted_blocks } = phase.prefix_by_end;
+                for value in [looked_up_tokens, hit_tokens, evicted_blocks] {
+                    word(value);
+                }
+            }
+        }
         for record in self.driver.iter().flat_map(|driver| &driver.journal) {
             // Records are plain data with string keys, which always serialise.
             hash.update(serde_json::to_vec(record).unwrap_or_default());
@@ -368,8 +410,8 @@ fn move_result(result: Option<&MoveResult>) -> String {
 }
 
 fn router_name(scenario: &slackwater_scenarios::Scenario) -> String {
-    use slackwater_scenarios::RouterPolicy;
-    match scenario.router.policy {
+    use slackwater_scenarios::{RouterPolicy, Sticky};
+    let policy = match scenario.router.policy {
         RouterPolicy::RoundRobin => "round robin".to_owned(),
         RouterPolicy::LeastConnections => "least connections".to_owned(),
         RouterPolicy::NginxLeastConn if scenario.router.zone => {
@@ -379,6 +421,24 @@ fn router_name(scenario: &slackwater_scenarios::Scenario) -> String {
             format!("nginx least_conn, {} workers, no shared zone", scenario.router.workers)
         }
         RouterPolicy::RandomTwoChoices => "random two choices".to_owned(),
+        RouterPolicy::PrefixAware => "prefix-aware".to_owned(),
+    };
+    match scenario.router.sticky {
+        Sticky::None => policy,
+        Sticky::Session => format!("{policy}, sessions hashed to replicas"),
+        Sticky::Version => format!("{policy}, sessions kept at their version"),
+    }
+}
+
+/// What was found between two looks at the counters.
+#[allow(clippy::cast_precision_loss)] // figures for people
+fn found(from: &PrefixCounters, until: &PrefixCounters) -> PrefixShare {
+    let looked_up_tokens = until.looked_up_tokens - from.looked_up_tokens;
+    let hit_tokens = until.hit_tokens - from.hit_tokens;
+    PrefixShare {
+        looked_up_tokens,
+        hit_tokens,
+        hit_share: (looked_up_tokens > 0).then(|| ratio(hit_tokens, looked_up_tokens as f64)),
     }
 }
 
@@ -439,6 +499,7 @@ fn phase_result(phase: &Phase) -> PhaseResult {
         ttft_s: summary(&phase.latencies.ttft),
         tpot_s: summary(&phase.latencies.tpot),
         e2e_s: summary(&phase.latencies.e2e),
+        prefix_cache: None,
     }
 }
 

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use slackwater_engine::{Counters, Output, Ps, Replica, ReplicaError, StepTimeForm};
+use slackwater_engine::{Counters, Output, PrefixCounters, Ps, Replica, ReplicaError, StepTimeForm};
 use slackwater_policy::{Command, Event, EventError, Figure, Operator, Plan};
 use slackwater_scenarios::TraceError;
 use slackwater_scenarios::traffic::{Arrival, Traffic};
 
 use crate::books::{Books, RequestRow, TICK_PS, seconds};
 use crate::driver::{Driver, Station, index};
+use crate::prefixes::Prefixes;
 use crate::requests::{Requests, State};
 use crate::router::Router;
 use crate::sessions::{ALONE, Sessions};
@@ -104,6 +105,9 @@ pub struct World<T> {
     /// Those of them that the traffic brought; the others are later turns of sessions.
     pub(crate) arrivals: u64,
     pub(crate) sessions: Sessions,
+    pub(crate) prefixes: Prefixes,
+    /// Looks into the prefix caches of engines that were replaced.
+    pub(crate) retired_prefix: PrefixCounters,
     pub(crate) engines: Vec<Replica<StepTimeForm>>,
     /// `next_event` of each engine, `Ps::MAX` when idle.
     pub(crate) next_event: Vec<Ps>,
@@ -137,6 +141,8 @@ impl<T: Traffic> World<T> {
         let engine = Replica::new(setup.from.config.clone(), setup.from.form)
             .map_err(|source| SetupError::Engine { version: setup.from.delays.name.clone(), source })?;
         let count = usize::from(setup.replicas);
+        let mut prefixes = Prefixes::default();
+        prefixes.expect(traffic.prefix());
         let mut timers = Timers::new();
         timers.set(TICK_PS, Timer::Tick);
         for (fault, timed) in setup.faults.timed.iter().enumerate() {
@@ -153,7 +159,9 @@ impl<T: Traffic> World<T> {
             next_event: vec![Ps::MAX; count],
             retired: Vec::new(),
             stations: vec![Station::serving(); count],
-            router: Router::new(&setup.router, setup.replicas),
+            prefixes,
+            retired_prefix: PrefixCounters::default(),
+            router: Router::new(&setup.router, setup.replicas, setup.from.config.kv_blocks as usize),
             requests: Requests::default(),
             timers,
             client_timeouts: VecDeque::new(),
@@ -271,6 +279,7 @@ impl<T: Traffic> World<T> {
         for request in self.requests.open() {
             self.books.unfinished(request, request.state == State::Sent, self.now);
         }
+        self.books.prefix_until_now(self.total_prefix_counters());
         self.books.end(self.end());
     }
 
@@ -338,8 +347,7 @@ impl<T: Traffic> World<T> {
                     }
                     *last_activity = (*last_activity).max(at);
                     if let (false, Some(plan)) = (request.session == ALONE, &setup.sessions) {
-                        let context = u64::from(request.input) + u64::from(request.output_now);
-                        sessions.answered(request.session, plan, at + request.outbound, context, by_new);
+                        sessions.answered(request, plan, at, by_new);
                     }
                     requests.remove(tag);
                 }
@@ -368,6 +376,7 @@ impl<T: Traffic> World<T> {
         } else if let Some(arrival) = self.upcoming.take_if(|arrival| arrival.at_ps <= now) {
             self.arrive(arrival);
             self.upcoming = self.traffic.next_arrival()?;
+            self.prefixes.expect(self.traffic.prefix());
         } else if self.sessions.next_at() <= now
             && let Some(slot) = self.sessions.pop()
         {

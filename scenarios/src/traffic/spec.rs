@@ -137,11 +137,12 @@ fn lognormals(rows: &[(f64, f64, f64)]) -> Vec<Lognormal> {
 }
 
 impl TrafficSpec {
-    /// Opens the source. `seed` is the scenario's; only generated traffic uses it.
+    /// Opens the source. `seed` is the scenario's; only generated traffic uses it. `prefixes`: whether the names of the
+    /// prompts' blocks are wanted, where a file has them.
     ///
     /// # Errors
     /// When the file can't be opened or its format is not recognised.
-    pub fn open(&self, seed: u64) -> Result<Box<dyn Traffic + Send>, TraceError> {
+    pub fn open(&self, seed: u64, prefixes: bool) -> Result<Box<dyn Traffic + Send>, TraceError> {
         match (&self.file, &self.generate) {
             (Some(file), _) => {
                 let options = ReadOptions {
@@ -149,6 +150,7 @@ impl TrafficSpec {
                     rate_scale: self.rate_scale,
                     repeat: self.repeat,
                     sort: self.sort,
+                    prefixes,
                 };
                 Ok(Box::new(FileTraffic::open(file, options)?))
             }
@@ -170,7 +172,7 @@ impl TrafficSpec {
     ///
     /// # Errors
     /// Those of [`open`](Self::open) and of reading.
-    pub fn load(&self, seed: u64) -> Result<SharedTrace, TraceError> {
-        SharedTrace::load_all(self.open(seed)?)
+    pub fn load(&self, seed: u64, prefixes: bool) -> Result<SharedTrace, TraceError> {
+        SharedTrace::load_all(self.open(seed, prefixes)?)
     }
 }

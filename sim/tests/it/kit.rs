@@ -30,6 +30,7 @@ pub(crate) struct Engine {
     pub(crate) asynchronous: bool,
     /// Reserve room for the first chunk only.
     pub(crate) reserve_chunk: bool,
+    pub(crate) prefix_caching: bool,
     pub(crate) inbound_ms: f64,
     pub(crate) outbound_ms: f64,
     pub(crate) jitter: f64,
@@ -47,6 +48,7 @@ impl Default for Engine {
             kv_blocks: 65_536,
             asynchronous: false,
             reserve_chunk: false,
+            prefix_caching: false,
             inbound_ms: 0.0,
             outbound_ms: 0.0,
             jitter: 0.0,
@@ -109,7 +111,7 @@ impl Spec {
             "stop = \"1s\"\ngpu_release = \"1s\"\nstartup = \"10s\"\nwarm_up = \"1s\"\n[from.engine]\nsource = \
              \"test\"\nform = \"linear\"\nc0_ms = {:?}\nc_tok_us = {:?}\nc_seq_us = {:?}\nmax_num_seqs = \
              {}\nmax_num_batched_tokens = {}\nblock_size = {}\nkv_blocks = {}\nscheduling = \"{scheduling}\"\nreserve = \
-             \"{reserve}\"\nfront_end = {{ inbound_ms = {:?}, outbound_ms = {:?}, jitter = {:?} }}",
+             \"{reserve}\"\nprefix_caching = {}\nfront_end = {{ inbound_ms = {:?}, outbound_ms = {:?}, jitter = {:?} }}",
             engine.c0_ms,
             engine.c_tok_us,
             engine.c_seq_us,
@@ -117,6 +119,7 @@ impl Spec {
             engine.max_num_batched_tokens,
             engine.block_size,
             engine.kv_blocks,
+            engine.prefix_caching,
             engine.inbound_ms,
             engine.outbound_ms,
             engine.jitter,
@@ -234,7 +237,12 @@ pub(crate) fn trace(requests: impl IntoIterator<Item = (f64, u32, u32)>) -> Arc<
         })
         .collect();
     assert!(arrivals.is_sorted_by_key(|arrival| arrival.at_ps));
-    Arc::new(SharedTrace { arrivals: arrivals.into(), epoch_ns: None, report: ImportReport::default() })
+    Arc::new(SharedTrace {
+        arrivals: arrivals.into(),
+        prefixes: Arc::default(),
+        epoch_ns: None,
+        report: ImportReport::default(),
+    })
 }
 
 /// Equal up to the rounding of seconds in floating point.

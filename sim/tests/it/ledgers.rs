@@ -57,11 +57,10 @@ fn requests() -> impl Strategy<Value = Vec<(u32, u32, u32)>> {
 
 fn engine() -> impl Strategy<Value = Engine> {
     let shape = (2.0..60.0, 0.0..400.0, 0.0..300.0, 1..20_u32, 20..400_u32, 20..300_u32);
-    let ways =
-        (any::<bool>(), any::<bool>(), prop_oneof![Just(0.0), 0.0..200.0], prop_oneof![Just(0.0), 0.0..1.0]);
+    let ways = (any::<[bool; 3]>(), prop_oneof![Just(0.0), 0.0..200.0], prop_oneof![Just(0.0), 0.0..1.0]);
     (shape, ways).prop_map(|(shape, ways)| {
         let (c0_ms, c_tok_us, c_seq_us, max_num_seqs, tokens, kv_blocks) = shape;
-        let (asynchronous, reserve_chunk, delay_ms, jitter) = ways;
+        let ([asynchronous, reserve_chunk, prefix_caching], delay_ms, jitter) = ways;
         Engine {
             c0_ms,
             c_tok_us,
@@ -72,6 +71,7 @@ fn engine() -> impl Strategy<Value = Engine> {
             kv_blocks,
             asynchronous,
             reserve_chunk,
+            prefix_caching,
             inbound_ms: delay_ms,
             outbound_ms: delay_ms / 2.0,
             jitter,
@@ -96,6 +96,7 @@ fn router() -> impl Strategy<Value = String> {
         Just("policy = \"round-robin\"".to_owned()),
         Just("policy = \"least-connections\"".to_owned()),
         Just("policy = \"random-two-choices\"".to_owned()),
+        Just("policy = \"prefix-aware\"\nprefix_aware = { balance_abs_threshold = 3 }".to_owned()),
         (1..4_u32, any::<bool>()).prop_map(|(workers, zone)| format!(
             "policy = \"nginx-least-conn\"\nworkers = {workers}\nzone = {zone}"
         )),
@@ -104,7 +105,12 @@ fn router() -> impl Strategy<Value = String> {
         2 => Just(String::new()),
         1 => (0.1..10.0).prop_map(|seconds: f64| format!("\nread_timeout = {seconds:?}"))
     ];
-    (policy, read_timeout).prop_map(|(policy, read_timeout)| policy + &read_timeout)
+    let sticky = prop_oneof![
+        2 => Just(""),
+        1 => Just("\nsticky = \"session\""),
+        1 => Just("\nsticky = \"version\"")
+    ];
+    (policy, sticky, read_timeout).prop_map(|(policy, sticky, read_timeout)| policy + sticky + &read_timeout)
 }
 
 fn clients() -> impl Strategy<Value = String> {

@@ -6,6 +6,7 @@
 // Helpers, not only tests, may fail loudly.
 #![allow(clippy::unwrap_used)]
 
+mod caches;
 mod closed_forms;
 mod faults;
 mod forks;

@@ -182,3 +182,126 @@ fn two_strategies_meet_the_same_sessions() {
     };
     assert_eq!(first(&one), first(&other));
 }
+
+/// Two replicas in turn, one user, a turn every 2.5 s, from 1 s on. Which version answers is told by the times at which a
+/// replica came back. Catches: a flip that is not counted or counted twice, turns of before the rollout taken for judged.
+fn by_rows(run: &Run) -> (u64, u64, u64, u64) {
+    let (rollout, service) = (run.rollout(), &run.result.service);
+    let is_new = |row: &RequestRow| {
+        let name = format!("replica-{}", row.replica.unwrap());
+        let moved = rollout.moves.iter().find(|moved| moved.replica == name);
+        moved.is_some_and(|moved| moved.admitted_s.unwrap() <= row.arrived_s)
+    };
+    let mut answers: BTreeMap<u64, Vec<(f64, bool)>> = BTreeMap::new();
+    for row in run.rows.iter().filter(|row| outcome(row) == Outcome::Completed) {
+        assert_eq!(row.attempts, 1);
+        let end = row.arrived_s + row.e2e_s;
+        if (service.from_s..service.until_s).contains(&end) {
+            answers.entry(row.session.unwrap()).or_default().push((end, is_new(row)));
+        }
+    }
+    let (mut judged, mut both, mut flips, mut back) = (0, 0, 0, 0);
+    for turns in answers.values() {
+        assert!(turns.is_sorted_by(|one, other| one.0 < other.0));
+        judged += u64::from(turns.len() >= 2);
+        both += u64::from(turns.iter().any(|turn| turn.1) && turns.iter().any(|turn| !turn.1));
+        flips += turns.windows(2).filter(|pair| !pair[0].1 && pair[1].1).count() as u64;
+        back += turns.windows(2).filter(|pair| pair[0].1 && !pair[1].1).count() as u64;
+    }
+    (judged, both, flips, back)
+}
+
+fn told_mixed(run: &Run) -> (u64, u64, u64, u64) {
+    let sessions = run.result.sessions.unwrap();
+    (sessions.judged, sessions.saw_both, sessions.flips, sessions.flips_back)
+}
+
+#[test]
+fn two_users_by_hand() {
+    let spec = Spec {
+        replicas: 2,
+        router: "policy = \"round-robin\"".to_owned(),
+        rollout: "soak = 10".to_owned(),
+        generate: fixed(40),
+        ..Spec::default()
+    };
+    // The second user has gone before the rollout; the third comes when it is over.
+    let run = spec.roll(&trace([(1.0, 5, 50), (200.0, 5, 50)]), ps(5.0));
+    let moves = &run.rollout().moves;
+    let back: Vec<f64> = moves.iter().map(|moved| moved.admitted_s.unwrap()).collect();
+    let out = moves[1].taken_out_s.unwrap();
+    println!("{moves:?}");
+    // In rotation together, one old and one new, from the first coming back to the second going: turn and turn about.
+    let between = run
+        .rows
+        .iter()
+        .filter(|row| row.session == Some(0) && (back[0]..out).contains(&row.arrived_s))
+        .count() as u64;
+    let (judged, both, flips, flips_back) = told_mixed(&run);
+    assert_eq!((judged, both), (1, 1));
+    println!("{between} {flips} {flips_back}");
+    assert_eq!(by_rows(&run), told_mixed(&run));
+}
+
+/// Every router, against the rows.
+#[test]
+fn what_users_saw_is_what_the_rows_say() {
+    let requests = trace((0..300_u32).map(|number| (f64::from(number) * 0.5, 20, 100)));
+    for router in ["policy = \"round-robin\"", "", "sticky = \"session\"", "sticky = \"version\""] {
+        let spec = Spec {
+            replicas: 3,
+            router: router.to_owned(),
+            rollout: "soak = 10".to_owned(),
+            generate:
+                "[traffic.generate.sessions]\nturns = { geometric = 6 }\nthink = { median = \"5s\", p95 = \
+                       \"30s\" }\nin_course = false"
+                    .to_owned(),
+            ..Spec::default()
+        };
+        let run = spec.roll(&requests, ps(30.0));
+        assert_eq!(run.rollout().outcome, "completed");
+        let mixed = told_mixed(&run);
+        assert_eq!(by_rows(&run), mixed, "{router}");
+        let (judged, both, flips, back) = mixed;
+        assert!(judged > 100 && both > 0 && flips >= both - back, "{router}: {mixed:?}");
+        if router.contains("version") {
+            assert_eq!((flips, back), (both, 0), "kept at a version, a session goes over once");
+        }
+        if router.is_empty() {
+            assert!(back > 10);
+        }
+    }
+}
+
+/// Catches: a home that depends on the load, or on the turn.
+#[test]
+fn a_sticky_session_stays_where_it_is() {
+    let requests = trace((0..300_u32).map(|number| (f64::from(number) * 0.2, 20, 100)));
+    let spec = Spec {
+        replicas: 4,
+        router: "sticky = \"session\"".to_owned(),
+        generate: fixed(5),
+        ..Spec::default()
+    };
+    let run = spec.run(&requests);
+    let mut homes: BTreeMap<u64, u16> = BTreeMap::new();
+    for row in &run.rows {
+        assert_eq!(*homes.entry(row.session.unwrap()).or_insert(row.replica.unwrap()), row.replica.unwrap());
+    }
+    for replica in 0..4 {
+        assert!(homes.values().filter(|home| **home == replica).count() > 40);
+    }
+}
+
+/// A restart drill changes no version: nobody sees two.
+#[test]
+fn a_restart_is_no_other_version() {
+    let requests = trace((0..100_u32).map(|number| (f64::from(number) * 0.5, 20, 100)));
+    let rollout = "soak = 5\nrestart_only = true".to_owned();
+    let spec = Spec { replicas: 2, rollout, generate: fixed(30), ..Spec::default() };
+    let run = spec.roll(&requests, ps(20.0));
+    assert_eq!(run.rollout().outcome, "completed");
+    let (judged, both, flips, back) = told_mixed(&run);
+    assert!(judged > 50);
+    assert_eq!((both, flips, back), (0, 0, 0));
+}
