@@ -160,6 +160,12 @@ fn run(scenario: &Scenario, arguments: &Simulate) -> anyhow::Result<Simulated> {
         result.baseline = Some(Box::new(world.finish(info(wall, judged_until)).0));
         warn_about_the_end(&mut result);
     }
+    if scenario.from.engine.prefix_caching {
+        result.warnings.push(
+            "the capacities are of requests that share nothing: replicas with warm prefix caches carry more"
+                .to_owned(),
+        );
+    }
     let sample = sample(scenario)?;
     result.capacity = slackwater_planner::capacity::capacity(scenario, &sample, capacity_range(scenario))?;
     if let Some(plan) = &mut plan {

@@ -2,7 +2,8 @@
 //!
 //! Found by bisection over simulated runs. The traffic of a probe is steady (Poisson) at the rate probed, with the
 //! (prompt, output) pairs of the real traffic in their own order, so that long requests cluster as they really do. Every
-//! probe sees the same draws (common random numbers), scaled in time.
+//! probe sees the same draws (common random numbers), scaled in time. Requests of a probe stand alone and share nothing, so
+//! a prefix cache is left out of it: what replicas with warm caches carry is more.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -61,7 +62,8 @@ pub fn carried(
     scenario.fleet.replicas = slackwater_scenarios::fleet::Replicas::Count(serving);
     // What whole replicas carry.
     scenario.faults.clear();
-    // The sample holds the later turns too, as requests that stand alone.
+    // The sample holds the later turns too, as requests that stand alone and share nothing.
+    scenario.from.engine.prefix_caching = false;
     if let Some(generate) = &mut scenario.traffic.generate {
         generate.sessions = None;
     }

@@ -168,6 +168,8 @@ fn footer(result: &SimulationResult) -> Vec<String> {
             result.fleet.replicas.len()
         ));
     }
+    lines.extend(facts::sessions(result));
+    lines.extend(facts::prefix_cache(result));
     lines
 }
 

@@ -145,4 +145,36 @@ mod tests {
         assert_ne!(trace_ids(&[8], 16, 16), trace_ids(&[7, 8], 16, 528)[32..]);
         assert_eq!(trace_ids(&[7], 16, 5000).len(), 32);
     }
+
+    const SCENARIO: &str = "[fleet]\nreplicas = 1\n[from]\nengine = 'h100-qwen3-14b'\n[traffic.generate]\nduration = \
+                            '1h'\nrate_per_s = 1\nmax_input_tokens = 400\n[traffic.generate.sessions]\nturns = { fixed = 9 }\nthink = \
+                            1\nin_course = false\nsystem_prompts = { count = 1, tokens = 40 }";
+
+    /// A prompt of 100 tokens, an answer of 60, in blocks of 16 of which two lie in the system prompt.
+    #[test]
+    fn what_another_attempt_answered_has_another_name() {
+        let scenario = slackwater_scenarios::Scenario::parse(SCENARIO, "test").unwrap();
+        let plan = scenario.session_plan().unwrap();
+        let mut sessions = Sessions::new(Some(&plan));
+        let (slot, other) = (sessions.begin(0, &plan), sessions.begin(1, &plan));
+        let request = Request { input: 100, output_now: 60, session: slot, ..Request::unsent() };
+        let mut prefixes = Prefixes::default();
+        let mut ids = |sessions: &Sessions, request: &Request, tokens| {
+            prefixes.ids(0, request, sessions, Some(&plan), 16, tokens).to_vec()
+        };
+        let same = |one: &[u64], other: &[u64]| {
+            one.iter().zip(other).take_while(|(one, other)| one == other).count()
+        };
+        let first = ids(&sessions, &request, 160);
+        let retry = ids(&sessions, &Request { retries: 1, ..request }, 160);
+        assert_eq!((first.len(), retry.len(), same(&first, &retry)), (10, 10, 6));
+        assert_eq!(same(&first, &ids(&sessions, &Request { session: other, ..request }, 160)), 2);
+        // The retry was answered: the next turn finds that answer, not the one that broke off.
+        sessions.answered(&Request { retries: 1, ..request }, &plan, 0, false);
+        let next = ids(&sessions, &request, 240);
+        assert_eq!((same(&retry, &next), same(&first, &next)), (10, 6));
+        // A full context keeps its system prompt only.
+        assert_eq!(sessions.prompt(slot, &plan, 300), 400);
+        assert_eq!(same(&next, &ids(&sessions, &request, 400)), 2);
+    }
 }

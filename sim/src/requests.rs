@@ -59,6 +59,31 @@ pub(crate) struct Request {
     pub(crate) state: State,
 }
 
+#[cfg(test)]
+impl Request {
+    /// One that was never sent anywhere, for tests of what is told from its lengths.
+    pub(crate) fn unsent() -> Self {
+        Self {
+            number: 0,
+            draws: 0,
+            session: u32::MAX,
+            arrived: 0,
+            sent: 0,
+            first_token: Ps::MAX,
+            sequence: None,
+            input: 1,
+            output: 1,
+            output_now: 1,
+            outbound: 0,
+            route: Route::NOWHERE,
+            phase: 0,
+            retries: 0,
+            stamp: 0,
+            state: State::BackingOff,
+        }
+    }
+}
+
 /// A slab of requests.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Requests {

@@ -190,9 +190,11 @@ fn sessions_in_their_course_are_those_that_began_before() {
         let scenario = sessions(turns, "");
         let plan = scenario.session_plan().unwrap();
         let hours = 4.0;
-        let begun = 36_000.0 * hours / mean;
+        let begun: f64 = 36_000.0 * hours / mean;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a whole number
+        let count_begun = begun as u64;
         let (mut under_way, mut turn_sum, mut left_sum) = (0.0, 0.0, 0.0);
-        for session in 0..begun as u64 {
+        for session in 0..count_begun {
             let mut at = -3600.0 * hours * (session as f64 + 0.5) / begun;
             for turn in 1..plan.turns(session) {
                 at += plan.think(session, turn).as_secs_f64();

@@ -143,7 +143,7 @@ impl Router {
         let longest = places.clone().map(matched).max()?;
         #[allow(clippy::cast_precision_loss)] // blocks of one prompt
         if longest as f64 > cache_threshold * caller.prompt_blocks {
-            return places.clone().find(|place| matched(*place) == longest);
+            return (0..self.eligible.len()).find(|place| matched(*place) == longest);
         }
         places.min_by_key(|place| sent(*place).blocks())
     }

@@ -64,17 +64,21 @@ fn sessions_share_their_system_prompt_and_no_more() {
 /// A session that moves to another replica finds nothing there. Catches: a cache that is shared, or outlives its process.
 #[test]
 fn a_restarted_replica_is_cold() {
-    let spec = Spec { replicas: 2, engine: engine(), generate: sessions(60, ""), ..Spec::default() };
+    let spec = Spec { replicas: 2, engine: engine(), generate: sessions(150, ""), ..Spec::default() };
     let requests = trace((0..20_u32).map(|number| (f64::from(number) * 0.1, 50, 100)));
-    let sticky = Spec { router: "sticky = \"session\"".to_owned(), ..spec.clone() };
+    let sticky = Spec { router: "sticky = \"session\"".to_owned(), ..spec };
     let calm = sticky.run(&requests);
     let rolled = sticky.roll(&requests, ps(40.0));
     let share = |run: &Run| run.result.prefix_cache.unwrap().all.hit_share.unwrap();
     assert!(share(&calm) > 0.95, "{}", share(&calm));
+    // The same is said; but each session moved away and back, and what it had said by then was computed afresh each time:
+    // by 40 s at least ten turns of 57 tokens.
+    let ((looked, hits), (looked_rolling, hits_rolling)) = (found(&calm), found(&rolled));
+    assert_eq!(looked, looked_rolling);
+    assert!(hits - hits_rolling > 20 * 2 * 570, "{hits} {hits_rolling}");
     let parts = rolled.result.prefix_cache.unwrap();
-    let [before, during, after] =
-        [parts.before, parts.during, parts.after].map(|part| part.hit_share.unwrap());
-    assert!(during < before - 0.05 && during < after - 0.05, "{before} {during} {after}");
+    let missed = |part: PrefixShare| 1.0 - part.hit_share.unwrap();
+    assert!(missed(parts.during) > 2.0 * missed(parts.after), "{parts:?}");
     let sum = |count: fn(&PrefixShare) -> u64| {
         let phases =
             rolled.result.phases.iter().map(|phase| count(&phase.prefix_cache.unwrap())).sum::<u64>();
@@ -82,9 +86,6 @@ fn a_restarted_replica_is_cold() {
         phases
     };
     assert_eq!((sum(|part| part.looked_up_tokens), sum(|part| part.hit_tokens)), found(&rolled));
-    // Without stickiness a session finds little more than half of its history.
-    let scattered = spec.run(&requests);
-    assert!(share(&scattered) < share(&calm), "{}", share(&scattered));
 }
 
 /// Mooncake's names: blocks of 512 tokens. Catches: a last block that is not full taken for a whole one.
