@@ -164,6 +164,12 @@ fn run(scenario: &Scenario, arguments: &Simulate) -> anyhow::Result<Simulated> {
         result.baseline = Some(Box::new(world.finish(info(wall, judged_until)).0));
         warn_about_the_end(&mut result);
     }
+    if scenario.from.engine.prefix_caching {
+        result.warnings.push(
+            "the capacities are of requests that share nothing: replicas with warm prefix caches carry more"
+                .to_owned(),
+        );
+    }
     let sample = sample(scenario)?;
     result.capacity = slackwater_planner::capacity::capacity(scenario, &sample, capacity_range(scenario))?;
     if let Some(plan) = &mut plan {
@@ -227,15 +233,22 @@ fn span_hint_s(scenario: &Scenario) -> Option<f64> {
     scenario.traffic.generate.as_ref().map(|generate| generate.duration.as_secs_f64())
 }
 
-/// The first requests of the traffic, for their lengths.
+/// The first requests of the traffic, for their lengths; of sessions all turns, in the order of their times.
 fn sample(scenario: &Scenario) -> anyhow::Result<Vec<Arrival>> {
     let mut source = scenario.open_traffic()?;
+    let sessions = scenario.session_plan();
     let mut sample = Vec::new();
+    let mut number = 0;
     while sample.len() < CAPACITY_SAMPLE
         && let Some(arrival) = source.next_arrival()?
     {
-        sample.push(arrival);
+        match &sessions {
+            Some(plan) => sample.extend(plan.nominal(number, arrival.at_ps)),
+            None => sample.push(arrival),
+        }
+        number += 1;
     }
+    sample.sort_by_key(|arrival| arrival.at_ps);
     Ok(sample)
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Found by bisection over simulated runs. The traffic of a probe is steady (Poisson) at the rate probed, with the
 //! (prompt, output) pairs of the real traffic in their own order, so that long requests cluster as they really do. Every
-//! probe sees the same draws (common random numbers), scaled in time.
+//! probe sees the same draws (common random numbers), scaled in time. Requests of a probe stand alone and share nothing, so
+//! a prefix cache is left out of it: what replicas with warm caches carry is more.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -64,6 +65,11 @@ pub fn carried(
     scenario.rollout = slackwater_scenarios::Rollout::default();
     // What whole replicas carry.
     scenario.faults.clear();
+    // The sample holds the later turns too, as requests that stand alone and share nothing.
+    scenario.from.engine.prefix_caching = false;
+    if let Some(generate) = &mut scenario.traffic.generate {
+        generate.sessions = None;
+    }
     let setup = Arc::new(Setup::new(&scenario)?);
     let keeps = |rate: f64| keeps_slo(&setup, sample, rate);
     let (mut low, mut high) = (0.0_f64, f64::INFINITY);
@@ -105,7 +111,12 @@ fn keeps_slo(setup: &Arc<Setup>, sample: &[Arrival], rate: f64) -> Result<bool, 
             Arrival { at_ps: slackwater_engine::step_time::ps_from_s(at_s), ..sample[number % sample.len()] }
         })
         .collect();
-    let trace = SharedTrace { arrivals: arrivals.into(), epoch_ns: None, report: ImportReport::default() };
+    let trace = SharedTrace {
+        arrivals: arrivals.into(),
+        prefixes: Arc::default(),
+        epoch_ns: None,
+        report: ImportReport::default(),
+    };
     let options = RunOptions { series: false, rows: false };
     let mut world = World::new(Arc::clone(setup), TraceCursor::new(Arc::new(trace)), options)?;
     world.run()?;

@@ -1,11 +1,11 @@
 //! Selections from a result that several renderers need: nothing here is computed that is not already in the data.
 
 use slackwater_sim::{
-    FaultFigures, LatencySummary, MoveFigures, PhaseDistribution, PhaseResult, RolloutResult,
-    SimulationResult,
+    FaultFigures, LatencySummary, MoveFigures, PhaseDistribution, PhaseResult, PrefixShare, RolloutResult,
+    SessionsResult, SimulationResult,
 };
 
-use crate::format::{count, counted, figure};
+use crate::format::{NONE, count, counted, figure, share};
 
 /// Whether clients sent anything twice.
 pub(crate) fn any_retries(result: &SimulationResult) -> bool {
@@ -110,6 +110,43 @@ pub(crate) fn drain_s(m: &MoveFigures) -> Option<f64> {
 /// Moves that ended back in rotation.
 pub(crate) fn admitted(rollout: &RolloutResult) -> usize {
     rollout.moves.iter().filter(|m| m.admitted_s.is_some()).count()
+}
+
+/// What became of users who stay for several turns, in a line; `None` when there are none.
+pub(crate) fn sessions(result: &SimulationResult) -> Option<String> {
+    let sessions = result.sessions.as_ref()?;
+    let mut line = format!("sessions: {}", count(sessions.begun));
+    if sessions.broken > 0 || result.requests.never_sent > 0 {
+        let unsent = counted(result.requests.never_sent, "request");
+        line.push_str(&format!(", {} broke off and left {unsent} unsent", count(sessions.broken)));
+    }
+    if result.rollout.is_some() {
+        line.push_str(&format!("; {}", mixed_versions(sessions)));
+    }
+    Some(line)
+}
+
+/// What sessions saw of two versions.
+pub(crate) fn mixed_versions(sessions: &SessionsResult) -> String {
+    format!(
+        "of {} with two turns or more during the rollout {} saw both versions ({} old to new, {} back)",
+        count(sessions.judged),
+        share(sessions.saw_both_share),
+        counted(sessions.flips, "change"),
+        count(sessions.flips_back)
+    )
+}
+
+/// What the prefix caches held, in a line; `None` when the engines have none.
+pub(crate) fn prefix_cache(result: &SimulationResult) -> Option<String> {
+    let cache = result.prefix_cache.as_ref()?;
+    let said = |part: &PrefixShare| part.hit_share.map_or_else(|| NONE.to_owned(), share);
+    let mut line = format!("prefix cache: {} of prompt tokens found", said(&cache.all));
+    if result.rollout.is_some() {
+        let parts = [&cache.before, &cache.during, &cache.after].map(said);
+        line.push_str(&format!("; before {}, during {}, after {}", parts[0], parts[1], parts[2]));
+    }
+    Some(line)
 }
 
 /// The samples that stand behind a phase's distribution, to weigh it by when parts are joined.

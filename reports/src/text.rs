@@ -183,6 +183,8 @@ fn footer(result: &SimulationResult) -> Vec<String> {
     if result.faults.len() > FAULTS {
         lines.push(format!("{} more faults are in result.json", result.faults.len() - FAULTS));
     }
+    lines.extend(facts::sessions(result));
+    lines.extend(facts::prefix_cache(result));
     lines
 }
 

@@ -64,8 +64,13 @@ pub fn verdict(result: &SimulationResult) -> Verdict {
         (false, _) => Standing::Missed,
     };
     let mut sentence = opening(result, rollout, baseline_kept);
-    let mut facts =
-        vec![cuts(result), other_failures(result), latency_change(result), time_below(result, rollout)];
+    let mut facts = vec![
+        cuts(result),
+        other_failures(result),
+        latency_change(result),
+        time_below(result, rollout),
+        mixed(result),
+    ];
     facts.retain(|f| !f.is_empty());
     sentence.push_str(": ");
     sentence.push_str(&facts.join("; "));
@@ -155,6 +160,9 @@ fn other_failures(result: &SimulationResult) -> String {
     if r.rejected > 0 {
         parts.push(format!("{} rejected", count(r.rejected)));
     }
+    if r.never_sent > 0 {
+        parts.push(format!("{} never sent because their session broke", count(r.never_sent)));
+    }
     parts.join(", ")
 }
 
@@ -201,7 +209,17 @@ fn time_below(result: &SimulationResult, rollout: &RolloutResult) -> String {
     }
 }
 
+/// The share of sessions that saw both versions, where there are sessions to see them.
+fn mixed(result: &SimulationResult) -> String {
+    match &result.sessions {
+        Some(sessions) if sessions.judged > 0 => {
+            format!("{} of sessions saw both versions", share(sessions.saw_both_share))
+        }
+        _ => String::new(),
+    }
+}
+
 /// Logical requests that were never answered, apart from those still open at the end.
 pub(crate) fn failed(result: &SimulationResult) -> u64 {
-    result.requests.cut + result.requests.timed_out + result.requests.rejected
+    result.requests.cut + result.requests.timed_out + result.requests.rejected + result.requests.never_sent
 }

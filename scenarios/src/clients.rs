@@ -24,6 +24,59 @@ pub struct Router {
     /// for `haproxy-leastconn`. Absent: all of it at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<HumanDuration>,
+    /// What a session is kept at. It concerns sessions (`traffic.generate.sessions`) only; for other requests, and where it
+    /// leaves a choice, the policy picks.
+    #[serde(skip_serializing_if = "Sticky::is_none")]
+    pub sticky: Sticky,
+    /// Thresholds of the policy `prefix-aware`.
+    #[serde(skip_serializing_if = "PrefixAware::is_default")]
+    pub prefix_aware: PrefixAware,
+}
+
+/// What a session is kept at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sticky {
+    /// Nothing: each turn goes where the policy sends it.
+    #[default]
+    None,
+    /// A replica, while that is in rotation: consistent hashing, as nginx's `hash $cookie consistent` does it. When the
+    /// replica comes back, so do its sessions.
+    Session,
+    /// The version that answered it last, while a replica of that version is in rotation: a gateway that knows versions.
+    Version,
+}
+
+impl Sticky {
+    #[expect(clippy::trivially_copy_pass_by_ref)] // serde wants it so
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
+/// When the policy `prefix-aware` follows the prefix. The defaults are those of SGLang's gateway 0.3.1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrefixAware {
+    /// A prompt goes where its beginning went before if that is more than this share of it; else to the replica that was
+    /// sent the least.
+    pub cache_threshold: f64,
+    /// When the most loaded replica has more than so many more in flight than the least loaded, and ...
+    pub balance_abs_threshold: u32,
+    /// ... more than so many times as many, the least loaded one is picked instead.
+    pub balance_rel_threshold: f64,
+}
+
+impl Default for PrefixAware {
+    fn default() -> Self {
+        Self { cache_threshold: 0.3, balance_abs_threshold: 64, balance_rel_threshold: 1.5 }
+    }
+}
+
+impl PrefixAware {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for Router {
@@ -34,6 +87,8 @@ impl Default for Router {
             zone: false,
             read_timeout: None,
             slow_start: None,
+            sticky: Sticky::None,
+            prefix_aware: PrefixAware::default(),
         }
     }
 }
@@ -54,6 +109,8 @@ pub enum RouterPolicy {
     NginxLeastConn,
     /// The less loaded of two picked at random.
     RandomTwoChoices,
+    /// Where the beginning of the prompt went before, unless that is too busy: SGLang's `cache_aware`.
+    PrefixAware,
 }
 
 /// How the senders of requests behave. Arrivals are open loop: they come when the traffic says.

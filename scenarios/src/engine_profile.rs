@@ -50,11 +50,20 @@ pub struct EngineProfile {
     /// How much KV room a request needs to be admitted.
     #[serde(default)]
     pub reserve: KvReservation,
+    /// Keep KV blocks of earlier prompts and answers, and reuse those that a new prompt begins with (vLLM
+    /// `--enable-prefix-caching`, its default; off here). Only sessions, shared system prompts and Mooncake traces say which
+    /// prompts share their beginnings. The cache is empty at the start of the traffic and after each restart.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub prefix_caching: bool,
     /// Delays outside the engine: HTTP, tokenising, detokenising.
     #[serde(default)]
     pub front_end: FrontEnd,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref)] // serde wants it so
+const fn is_off(flag: &bool) -> bool {
+    !*flag
+}
 const fn default_block_size() -> u32 {
     16
 }

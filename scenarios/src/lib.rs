@@ -26,7 +26,7 @@ pub mod traffic;
 mod validate;
 pub mod version;
 
-pub use clients::{Clients, Retries, Router, RouterPolicy, Slo};
+pub use clients::{Clients, PrefixAware, Retries, Router, RouterPolicy, Slo, Sticky};
 pub use engine_profile::{EngineProfile, FrontEnd, KvReservation, Scheduling, StepForm};
 pub use error::{Diagnostic, ScenarioError, TraceError};
 pub use faults::{Fault, FaultKind, FaultTime, FaultVersion, MovePoint};
@@ -40,6 +40,6 @@ pub use scenario::{Scenario, scenario_json_schema};
 pub use time::{HumanDuration, WallTime};
 pub use traffic::{
     Arrival, Arrivals, FileTraffic, Format, Generate, Generator, ImportReport, Lognormal, ReadOptions,
-    SharedTrace, Traffic, TrafficSpec,
+    SessionPlan, Sessions, SharedTrace, SystemPrompts, Traffic, TrafficSpec, Turns,
 };
 pub use version::{Delay, SilentTokens, Version};

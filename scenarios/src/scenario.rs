@@ -7,13 +7,14 @@ use std::path::Path;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::clients::{Clients, Router, Slo};
+use crate::clients::{Clients, Router, RouterPolicy, Slo};
 use crate::engine_profile::EngineProfile;
 use crate::error::{ScenarioError, TraceError};
 use crate::faults::Fault;
 use crate::fleet::{Fleet, Place};
+use crate::random::Keyed;
 use crate::rollout::{Rollout, Strategy};
-use crate::traffic::{SharedTrace, Traffic, TrafficSpec};
+use crate::traffic::{SessionPlan, SharedTrace, Traffic, TrafficSpec};
 use crate::version::Version;
 
 /// One scenario file: a fleet, two versions, traffic, and how the rollout is to go.
@@ -123,20 +124,35 @@ impl Scenario {
         self.fleet.places(self.rollout.strategy == Strategy::SideBySide)
     }
 
+    /// Whether it matters what prompts begin with: an engine caches, or the balancer looks.
+    #[must_use]
+    pub fn wants_prefixes(&self) -> bool {
+        self.from.engine.prefix_caching
+            || self.to.engine.prefix_caching
+            || self.router.policy == RouterPolicy::PrefixAware
+    }
+
     /// Opens the traffic as a stream.
     ///
     /// # Errors
     /// When its file can't be opened or its format is not recognised.
     pub fn open_traffic(&self) -> Result<Box<dyn Traffic + Send>, TraceError> {
-        self.traffic.open(self.seed)
+        self.traffic.open(self.seed, self.wants_prefixes())
     }
 
-    /// Reads or draws the whole traffic into memory.
+    /// The later turns of the traffic's sessions; `None` when its requests stand alone.
+    #[must_use]
+    pub fn session_plan(&self) -> Option<SessionPlan> {
+        let generate = self.traffic.generate.as_ref()?;
+        SessionPlan::new(generate, self.traffic.rate_scale, Keyed::new(self.seed))
+    }
+
+    /// Reads or draws the whole traffic into memory; of sessions the first turns.
     ///
     /// # Errors
     /// Those of [`open_traffic`](Self::open_traffic), and of reading.
     pub fn load_traffic(&self) -> Result<SharedTrace, TraceError> {
-        self.traffic.load(self.seed)
+        self.traffic.load(self.seed, self.wants_prefixes())
     }
 
     /// The resolved scenario: every default spelt out, engine profiles in place of their names.

@@ -18,18 +18,26 @@ mod import;
 mod input;
 mod mooncake_jsonl;
 mod rate;
+mod sessions;
 mod spec;
 mod timestamp;
 
 pub use generate::Generator;
 pub use import::{FileTraffic, ReadOptions};
+pub use sessions::{
+    IN_COURSE, InCourse, MOST_IN_COURSE, SessionPlan, Sessions, SystemPrompts, Turn, Turns, chained,
+};
 pub use spec::{Arrivals, Format, Generate, Lognormal, TrafficSpec};
 
 /// No request has more tokens, in or out: a larger count is a broken file, not a long prompt.
 pub const MOST_TOKENS: u32 = 1 << 24;
 
-/// One request: when it comes and how long it is. Session and prefix identities will live in side tables keyed by the
-/// arrival's index, so that this stays 16 bytes.
+/// Tokens of a block that a trace names (Mooncake's `hash_ids`).
+pub const PREFIX_BLOCK: u32 = 512;
+
+/// One request: when it comes and how long it is. What else is known of it is looked up by the arrival's index, so that
+/// this stays 16 bytes: its session in a [`SessionPlan`], whose first turn it is; and what its prompt shares with others is
+/// told beside it, by [`Traffic::prefix`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// Picoseconds since the start of the trace.
@@ -47,6 +55,12 @@ pub trait Traffic {
     /// # Errors
     /// When the file turns out to be wrong here.
     fn next_arrival(&mut self) -> Result<Option<Arrival>, TraceError>;
+
+    /// Names of the blocks of the prompt handed out last, [`PREFIX_BLOCK`] tokens each, the last one perhaps fewer. The
+    /// same name stands for the same tokens in the block and before it. Empty where they are not known or not asked for.
+    fn prefix(&self) -> &[u64] {
+        &[]
+    }
 
     /// Time 0 on the calendar, in nanoseconds since the Unix epoch; `None` when the source has no calendar, or before
     /// the first arrival was asked for.
@@ -103,6 +117,8 @@ pub struct Dropped {
 pub struct SharedTrace {
     /// In order of time.
     pub arrivals: Arc<[Arrival]>,
+    /// What each prompt begins with ([`Traffic::prefix`]); empty when no arrival says it.
+    pub prefixes: Arc<[Box<[u64]>]>,
     /// Time 0 on the calendar, in nanoseconds since the Unix epoch.
     pub epoch_ns: Option<i64>,
     /// What the import saw.
@@ -144,6 +160,10 @@ impl<T: Traffic + ?Sized> Traffic for Box<T> {
         (**self).next_arrival()
     }
 
+    fn prefix(&self) -> &[u64] {
+        (**self).prefix()
+    }
+
     fn epoch_ns(&self) -> Option<i64> {
         (**self).epoch_ns()
     }
@@ -162,7 +182,7 @@ impl SharedTrace {
     /// # Errors
     /// The source's own; and more than 2^29 arrivals.
     pub fn load_all(mut source: impl Traffic) -> Result<Self, TraceError> {
-        let mut arrivals = Vec::new();
+        let (mut arrivals, mut prefixes) = (Vec::new(), Vec::<Box<[u64]>>::new());
         while let Some(arrival) = source.next_arrival()? {
             if arrivals.len() == MOST_IN_MEMORY {
                 return Err(TraceError {
@@ -173,9 +193,14 @@ impl SharedTrace {
                     source: None,
                 });
             }
+            if !source.prefix().is_empty() || !prefixes.is_empty() {
+                prefixes.resize(arrivals.len(), Box::default());
+                prefixes.push(source.prefix().into());
+            }
             arrivals.push(arrival);
         }
-        Ok(Self { arrivals: arrivals.into(), epoch_ns: source.epoch_ns(), report: source.report() })
+        let prefixes = prefixes.into();
+        Ok(Self { arrivals: arrivals.into(), prefixes, epoch_ns: source.epoch_ns(), report: source.report() })
     }
 }
 

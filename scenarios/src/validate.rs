@@ -3,14 +3,17 @@
 mod faults;
 mod strategy;
 
-use crate::clients::{Router, RouterPolicy};
+use crate::clients::{PrefixAware, Router, RouterPolicy};
 use crate::engine_profile::EngineProfile;
 use crate::fleet::Replicas;
 use crate::places::Places;
+use crate::random::Keyed;
 use crate::rollout::{AtDeadline, Probe, Rollout};
 use crate::scenario::Scenario;
 use crate::time::HumanDuration;
-use crate::traffic::{Arrivals, Format, Generate, Lognormal, TrafficSpec};
+use crate::traffic::{
+    Arrivals, Format, Generate, Lognormal, MOST_IN_COURSE, SessionPlan, Sessions, TrafficSpec, Turns,
+};
 use crate::version::{SilentTokens, Version};
 
 /// Something wrong with one key.
@@ -217,6 +220,12 @@ fn clients(scenario: &Scenario, places: &Places) -> Check {
             return Err(problem("router.slow_start", "only haproxy-leastconn has it", help));
         }
     }
+    if router.policy != RouterPolicy::PrefixAware && router.prefix_aware != PrefixAware::default() {
+        let help = "leave it out, or set router.policy = \"prefix-aware\"";
+        return Err(problem("router.prefix_aware", "only prefix-aware has it", help));
+    }
+    within("router.prefix_aware.cache_threshold", router.prefix_aware.cache_threshold, 0.0, 1.0)?;
+    within("router.prefix_aware.balance_rel_threshold", router.prefix_aware.balance_rel_threshold, 1.0, 1e6)?;
     if let Some(timeout) = router.read_timeout {
         longer_than_zero("router.read_timeout", timeout)?;
     }
@@ -273,12 +282,12 @@ fn traffic(spec: &TrafficSpec, places: &Places) -> Check {
                     return Err(problem(key, "is for a file, but the traffic is generated", "leave it out"));
                 }
             }
-            generated(generate)
+            generated(generate, spec.rate_scale)
         }
     }
 }
 
-fn generated(spec: &Generate) -> Check {
+fn generated(spec: &Generate, scale: f64) -> Check {
     let key = |name: &str| format!("traffic.generate.{name}");
     longer_than_zero(&key("duration"), spec.duration)?;
     within(&key("rate_per_s"), spec.rate_per_s, 1e-6, 1e6)?;
@@ -291,7 +300,45 @@ fn generated(spec: &Generate) -> Check {
     mixture(&key("output"), &spec.output)?;
     let most = f64::from(crate::traffic::MOST_TOKENS);
     within(&key("max_input_tokens"), f64::from(spec.max_input_tokens), 1.0, most)?;
-    within(&key("max_output_tokens"), f64::from(spec.max_output_tokens), 1.0, most)
+    within(&key("max_output_tokens"), f64::from(spec.max_output_tokens), 1.0, most)?;
+    spec.sessions.as_ref().map_or(Ok(()), |sessions| self::sessions(spec, sessions, scale))
+}
+
+fn sessions(spec: &Generate, sessions: &Sessions, scale: f64) -> Check {
+    let key = |name: &str| format!("traffic.generate.sessions.{name}");
+    match sessions.turns {
+        Turns::Fixed(count) => within(&key("turns.fixed"), f64::from(count), 1.0, 1000.0)?,
+        Turns::Geometric(mean) => within(&key("turns.geometric"), mean, 1.0, 1000.0)?,
+    }
+    if let Some(prompts) = sessions.system_prompts {
+        within(&key("system_prompts.count"), f64::from(prompts.count), 1.0, 1e6)?;
+        within(
+            &key("system_prompts.tokens"),
+            f64::from(prompts.tokens),
+            1.0,
+            f64::from(crate::traffic::MOST_TOKENS),
+        )?;
+        within(&key("system_prompts.zipf"), prompts.zipf, 0.0, 10.0)?;
+        if prompts.tokens >= spec.max_input_tokens {
+            let message = format!(
+                "{} tokens leave no room below max_input_tokens, {}",
+                prompts.tokens, spec.max_input_tokens
+            );
+            return Err(problem(
+                &key("system_prompts.tokens"),
+                message,
+                "shorten the prompt, or raise max_input_tokens",
+            ));
+        }
+    }
+    let plan = SessionPlan::new(spec, scale, Keyed::new(0));
+    let expected = plan.map_or(0.0, |plan| plan.expected_in_course());
+    if sessions.in_course && expected > MOST_IN_COURSE {
+        let message = format!("{expected:.0} sessions would be under way at the start");
+        let help = "shorten `think`, lower rate_per_s, or set in_course = false";
+        return Err(problem(&key("think"), message, help));
+    }
+    Ok(())
 }
 
 fn profile(key: &str, rates: &[f64], wanted: usize, meaning: &str) -> Check {

@@ -178,6 +178,30 @@ impl Delay {
         }
     }
 
+    /// The mean of the draws, in seconds.
+    #[must_use]
+    pub fn mean_s(&self) -> f64 {
+        match *self {
+            Self::Constant(value) => value.as_secs_f64(),
+            Self::Lognormal { median, p95 } => {
+                median.as_secs_f64() * (0.5 * self.sigma(median, p95).powi(2)).exp()
+            }
+        }
+    }
+
+    /// A draw met in proportion to its length, in seconds: for a lognormal another one, its median larger by the square of
+    /// its sigma in the logarithm. `normal` is standard normal.
+    #[must_use]
+    pub fn length_biased_s(&self, normal: f64) -> f64 {
+        match *self {
+            Self::Constant(value) => value.as_secs_f64(),
+            Self::Lognormal { median, p95 } => {
+                let sigma = self.sigma(median, p95);
+                median.as_secs_f64() * (sigma * sigma + sigma * normal).exp()
+            }
+        }
+    }
+
     fn sigma(&self, median: HumanDuration, p95: HumanDuration) -> f64 {
         (p95.as_secs_f64() / median.as_secs_f64()).ln() / Z95
     }

@@ -5,10 +5,11 @@
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
-use slackwater_engine::{PS_PER_S, Ps};
+use slackwater_engine::{PS_PER_S, PrefixCounters, Ps};
 
 use crate::requests::{Failure, Request};
 use crate::result::{AttemptLedger, RequestLedger};
+use crate::sessions::{ALONE, Session, Sessions};
 use crate::setup::SloBounds;
 
 /// Between two ticks: gauges are sampled, and the service level is counted in such buckets.
@@ -106,6 +107,8 @@ pub(crate) struct Phase {
     pub(crate) requests: RequestLedger,
     pub(crate) missed: u64,
     pub(crate) latencies: Distributions,
+    /// What all engines had found in their prefix caches by its end, since the start of the run.
+    pub(crate) prefix_by_end: PrefixCounters,
 }
 
 impl Phase {
@@ -120,6 +123,7 @@ impl Phase {
             requests: RequestLedger::default(),
             missed: 0,
             latencies: Distributions::new(),
+            prefix_by_end: PrefixCounters::default(),
         }
     }
 }
@@ -266,7 +270,14 @@ pub struct RequestRow {
     pub replica: Option<u16>,
     /// Attempts made.
     pub attempts: u32,
-    /// `completed`, `cut`, `timed_out` or `rejected`.
+    /// The session it is a turn of; absent for a request that stands alone. Numbers from 2^63 on are of sessions that were
+    /// under way when the traffic began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
+    /// Which turn, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<u32>,
+    /// `completed`, `cut`, `timed_out`, `rejected` or `never_sent`.
     pub outcome: Outcome,
     /// Whether it met the service level.
     pub met_slo: bool,
@@ -290,6 +301,8 @@ pub enum Outcome {
     TimedOut,
     /// Nobody took it.
     Rejected,
+    /// Its session had broken.
+    NeverSent,
 }
 
 /// The run's books.
@@ -319,6 +332,10 @@ pub(crate) struct Books {
 #[allow(clippy::cast_precision_loss)] // seconds for people
 pub(crate) fn seconds(ps: Ps) -> f64 {
     ps as f64 / PS_PER_S as f64
+}
+
+fn session_of<'s>(request: &Request, sessions: &'s Sessions) -> Option<&'s Session> {
+    (request.session != ALONE).then(|| sessions.get(request.session))
 }
 
 impl Books {
@@ -352,6 +369,12 @@ impl Books {
         let last = self.phases.last_mut().expect("there is always a phase");
         last.until = at;
         self.phases.push(Phase::new(name, at, serving));
+    }
+
+    /// What all engines have found in their prefix caches so far.
+    pub(crate) fn prefix_until_now(&mut self, counters: PrefixCounters) {
+        let last = self.phases.last_mut().expect("there is always a phase");
+        last.prefix_by_end = counters;
     }
 
     pub(crate) fn end(&mut self, at: Ps) {
@@ -427,7 +450,7 @@ impl Books {
 
     /// A logical request was answered whole at `at`, as the engine sees it.
     #[inline]
-    pub(crate) fn completed(&mut self, request: &Request, at: Ps, slo: &SloBounds) {
+    pub(crate) fn completed(&mut self, request: &Request, sessions: &Sessions, at: Ps, slo: &SloBounds) {
         let first = request.first_token;
         let steps = u64::from(request.output_now) - 1;
         let latencies = Latencies {
@@ -455,7 +478,8 @@ impl Books {
             }
         }
         if self.rows.is_some() {
-            self.row(request, Outcome::Completed, met, Some(&latencies), at + request.outbound);
+            let session = session_of(request, sessions);
+            self.row(request, session, Outcome::Completed, met, Some(&latencies), at + request.outbound);
         }
     }
 
@@ -470,7 +494,7 @@ impl Books {
     }
 
     /// A logical request failed for good at `at`.
-    pub(crate) fn failed(&mut self, request: &Request, failure: Failure, at: Ps) {
+    pub(crate) fn failed(&mut self, request: &Request, sessions: &Sessions, failure: Failure, at: Ps) {
         let phase = &mut self.phases[usize::from(request.phase)];
         let outcome = match failure {
             Failure::Cut => {
@@ -491,7 +515,40 @@ impl Books {
         self.miss(request);
         self.samples.open.failed += 1;
         if self.rows.is_some() {
-            self.row(request, outcome, false, None, at);
+            self.row(request, session_of(request, sessions), outcome, false, None, at);
+        }
+    }
+
+    /// At `at` a turn of this session would have been sent, had the session not broken.
+    pub(crate) fn never_sent(&mut self, number: u64, session: &Session, at: Ps) {
+        let bucket = self.bucket(at);
+        bucket.arrived += 1;
+        bucket.missed += 1;
+        let carried = u32::from(at < self.first_whole_bucket());
+        self.carried.arrived += carried;
+        self.carried.missed += carried;
+        let phase = self.phases.last_mut().expect("there is always a phase");
+        phase.requests.arrived += 1;
+        phase.requests.never_sent += 1;
+        phase.missed += 1;
+        self.samples.open.arrived += 1;
+        self.samples.open.failed += 1;
+        if let Some(rows) = &mut self.rows {
+            rows.push(RequestRow {
+                number,
+                arrived_s: seconds(at),
+                input_tokens: 0,
+                output_tokens: 0,
+                replica: None,
+                attempts: 0,
+                session: Some(session.number),
+                turn: Some(session.turn),
+                outcome: Outcome::NeverSent,
+                met_slo: false,
+                ttft_s: None,
+                tpot_s: None,
+                e2e_s: 0.0,
+            });
         }
     }
 
@@ -511,6 +568,7 @@ impl Books {
     fn row(
         &mut self,
         request: &Request,
+        session: Option<&Session>,
         outcome: Outcome,
         met_slo: bool,
         latencies: Option<&Latencies>,
@@ -524,6 +582,8 @@ impl Books {
             output_tokens: request.output_now,
             replica: (request.route != crate::router::Route::NOWHERE).then_some(request.route.replica),
             attempts: u32::from(request.retries) + 1,
+            session: session.map(|session| session.number),
+            turn: session.map(|session| session.turn),
             outcome,
             met_slo,
             ttft_s: latencies.map(|latencies| seconds(latencies.ttft)),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use slackwater_engine::{Counters, Ps, Replica};
+use slackwater_engine::{Counters, PrefixCounters, Ps, Replica};
 use slackwater_policy::{
     Action, Command, Event, FinalReport, HoldReason, Note, Observed, ReplicaId, Reply, VersionRef,
 };
@@ -36,21 +36,20 @@ impl<T: Traffic> World<T> {
 
     /// Phases of the timeline follow the policy's notes.
     pub(crate) fn note(&mut self, note: &Note) {
-        let serving = self.router.serving();
         self.point_of_a_move(note);
         match note {
             Note::MoveBegan { replica, .. } => {
                 let name = self.setup.names[replica.index()].clone();
-                self.books.begin_phase(name, self.now, serving);
+                self.begin_phase(name);
             }
             Note::HoldBegan { reason, .. } => {
-                self.books.begin_phase("hold".to_owned(), self.now, serving);
+                self.begin_phase("hold".to_owned());
                 if *reason == HoldReason::Approval {
                     let delay = self.setup.scenario.rollout.approval_delay.as_picos();
                     self.timers.set(self.now.saturating_add(delay), Timer::Approve);
                 }
             }
-            Note::Ended { .. } => self.books.begin_phase("after".to_owned(), self.now, serving),
+            Note::Ended { .. } => self.begin_phase("after".to_owned()),
             _ => {}
         }
     }
@@ -304,11 +303,27 @@ impl<T: Traffic> World<T> {
         let engine = Replica::new(to.config.clone(), to.form).expect("checked when the scenario was set up");
         let before = std::mem::replace(&mut self.engines[at], engine);
         self.retired.push((before.counters(), before.config().kv_blocks));
+        self.retired_prefix.add(&before.prefix_counters());
+        self.router.set_new(replica, setup.is_new(version));
         self.next_event[at] = Ps::MAX;
         if !self.stations[at].slowed_by.is_empty() {
             // The GPU is slow, whatever runs on it.
             self.pace(replica);
         }
+    }
+
+    /// What all engines of the run found in their prefix caches.
+    pub(crate) fn total_prefix_counters(&self) -> PrefixCounters {
+        let mut total = self.retired_prefix;
+        for engine in &self.engines {
+            total.add(&engine.prefix_counters());
+        }
+        total
+    }
+
+    fn begin_phase(&mut self, name: String) {
+        self.books.prefix_until_now(self.total_prefix_counters());
+        self.books.begin_phase(name, self.now, self.router.serving());
     }
 
     /// What all engines of the run did.

@@ -12,8 +12,8 @@
 //!
 //! # Order of events
 //! Everything outside the engines happens in the order of (time, kind, number), the kinds at one time being: timers,
-//! client time-outs, the balancer's read time-outs, the policy's deadline, arrivals. What the engines do by themselves
-//! at that time comes after. So the same seed, scenario and build give the same bits, and a fork continues exactly as
+//! client time-outs, the balancer's read time-outs, the policy's deadline, arrivals, later turns of sessions. What the
+//! engines do by themselves at that time comes after. So the same seed, scenario and build give the same bits, and a fork continues exactly as
 //! the original would.
 //!
 //! # Faults
@@ -58,9 +58,11 @@ mod driver;
 mod evidence;
 mod faults;
 mod plan;
+mod prefixes;
 mod requests;
 mod result;
 mod router;
+mod sessions;
 mod setup;
 mod summary;
 mod timers;

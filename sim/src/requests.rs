@@ -31,8 +31,12 @@ pub(crate) enum State {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request {
-    /// Its number in the traffic, from 0.
+    /// Its number among all logical requests, from 0, in the order of arrival.
     pub(crate) number: u64,
+    /// Its key for draws, the same whatever came before it: its place in the traffic, or its session and turn.
+    pub(crate) draws: u64,
+    /// Its session's slot, or that it stands alone.
+    pub(crate) session: u32,
     pub(crate) arrived: Ps,
     pub(crate) sent: Ps,
     /// When the present attempt's first token was computed; `Ps::MAX` before.
@@ -55,6 +59,32 @@ pub(crate) struct Request {
     /// Tells one attempt in this slot from the next.
     pub(crate) stamp: u32,
     pub(crate) state: State,
+}
+
+#[cfg(test)]
+impl Request {
+    /// One that was never sent anywhere, for tests of what is told from its lengths.
+    pub(crate) fn unsent() -> Self {
+        Self {
+            number: 0,
+            draws: 0,
+            session: u32::MAX,
+            arrived: 0,
+            sent: 0,
+            first_token: Ps::MAX,
+            sequence: None,
+            input: 1,
+            output: 1,
+            output_now: 1,
+            silent: 0,
+            outbound: 0,
+            route: Route::NOWHERE,
+            phase: 0,
+            retries: 0,
+            stamp: 0,
+            state: State::BackingOff,
+        }
+    }
 }
 
 /// A slab of requests.

@@ -41,6 +41,12 @@ pub struct SimulationResult {
     pub e2e_s: LatencySummary,
     /// How the service level was met.
     pub service: ServiceVerdict,
+    /// Users who stay for several turns, where the traffic has such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<SessionsResult>,
+    /// What the engines found in their prefix caches, where they have such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_cache: Option<PrefixCacheResult>,
     /// Before, each move, after.
     pub phases: Vec<PhaseResult>,
     /// The rollout, if there was one.
@@ -128,7 +134,7 @@ pub struct SloFacts {
     pub share: f64,
 }
 
-/// Logical requests: `arrived = completed + cut + timed_out + rejected + unfinished`.
+/// Logical requests: `arrived = completed + cut + timed_out + rejected + never_sent + unfinished`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestLedger {
     /// Wanted by clients.
@@ -141,6 +147,10 @@ pub struct RequestLedger {
     pub timed_out: u64,
     /// Failed: no replica would or could take it.
     pub rejected: u64,
+    /// Never sent, because its session broke: an earlier turn had failed. A miss like the failures; it counts where its turn
+    /// would have come had the failed one been answered at once.
+    #[serde(default)]
+    pub never_sent: u64,
     /// Still open when the simulation ended.
     pub unfinished: u64,
     /// Of all these, those that needed more than one attempt.
@@ -151,7 +161,8 @@ impl RequestLedger {
     /// Whether the ledger is closed.
     #[must_use]
     pub fn balances(&self) -> bool {
-        self.arrived == self.completed + self.cut + self.timed_out + self.rejected + self.unfinished
+        let failed = self.cut + self.timed_out + self.rejected + self.never_sent;
+        self.arrived == self.completed + failed + self.unfinished
     }
 }
 
@@ -195,6 +206,25 @@ pub struct LatencySummary {
     pub p99: Option<f64>,
     /// Largest.
     pub max: Option<f64>,
+}
+
+/// Users who stay for several turns, and what they saw of two versions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct SessionsResult {
+    /// Sessions of the run, those under way at its start included.
+    pub begun: u64,
+    /// Those that broke: a turn before their last one failed for good, and the later ones were never sent.
+    pub broken: u64,
+    /// Those with at least two turns answered in the judged period (without a rollout: from its start to the run's end).
+    pub judged: u64,
+    /// Of these, those that were answered by both versions in it.
+    pub saw_both: u64,
+    /// `saw_both` over `judged`; 0 when there is none.
+    pub saw_both_share: f64,
+    /// Answers of the new version that followed one of the old version in the same session, both in the judged period.
+    pub flips: u64,
+    /// The other way round.
+    pub flips_back: u64,
 }
 
 /// How the service level was met from the rollout's start until the service was back to its baseline (without a
@@ -248,6 +278,36 @@ pub struct PhaseResult {
     pub tpot_s: LatencySummary,
     /// Likewise.
     pub e2e_s: LatencySummary,
+    /// What the engines found in their prefix caches during it, where they have such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_cache: Option<PrefixShare>,
+}
+
+/// What the engines found in their prefix caches: at each admission, readmissions included, the tokens to compute are looked
+/// up. A replica that was restarted has an empty cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct PrefixCacheResult {
+    /// Over the whole run.
+    pub all: PrefixShare,
+    /// Before the rollout; without one the whole run.
+    pub before: PrefixShare,
+    /// From its start to its end.
+    pub during: PrefixShare,
+    /// After it.
+    pub after: PrefixShare,
+    /// Blocks that were taken for other tokens while they could still be found.
+    pub evicted_blocks: u64,
+}
+
+/// Tokens found of those looked up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct PrefixShare {
+    /// Tokens to compute.
+    pub looked_up_tokens: u64,
+    /// Those that were found, and so not computed.
+    pub hit_tokens: u64,
+    /// `hit_tokens` over `looked_up_tokens`; `None` when nothing was looked up.
+    pub hit_share: Option<f64>,
 }
 
 /// The rollout as it went.

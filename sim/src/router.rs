@@ -12,6 +12,11 @@
 use slackwater_engine::Ps;
 use slackwater_scenarios::{Router as RouterSpec, RouterPolicy};
 
+mod affinity;
+
+use affinity::Affinity;
+pub(crate) use affinity::Caller;
+
 /// Where an attempt was sent, and what the balancer remembers of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Route {
@@ -56,6 +61,7 @@ pub(crate) struct Router {
     pub(crate) now: Ps,
     /// Smooth weighted round robin's state, as long as `counts` (nginx) or a value a replica (round robin with weights).
     smooth: Vec<i64>,
+    affinity: Affinity,
 }
 
 /// HAProxy's largest effective weight, by which its keys are scaled (`SRV_EWGHT_MAX`).
@@ -65,8 +71,8 @@ const HAPROXY_SCALE: u32 = 4096;
 pub(crate) const WHOLE: u32 = 16;
 
 impl Router {
-    /// `wanted`: which replicas are in rotation at first.
-    pub(crate) fn new(spec: &RouterSpec, wanted: Vec<bool>) -> Self {
+    /// `wanted`: which replicas are in rotation at first; `kv_blocks`: how many blocks a replica's cache has.
+    pub(crate) fn new(spec: &RouterSpec, wanted: Vec<bool>, kv_blocks: usize) -> Self {
         let count = wanted.len();
         // With a shared zone all workers see one set of counts, as if there were one worker.
         let workers = match spec.policy {
@@ -97,6 +103,13 @@ impl Router {
             last: vec![count.saturating_sub(1); usize::from(workers)],
             wanted,
             generation: 0,
+            affinity: Affinity::new(
+                spec.sticky,
+                spec.policy,
+                spec.prefix_aware,
+                u16::try_from(count).unwrap_or(u16::MAX),
+                kv_blocks,
+            ),
         }
     }
 
@@ -188,6 +201,7 @@ impl Router {
         match (self.eligible.binary_search(&replica), self.wanted[at] && !self.failing[at]) {
             (Ok(place), false) => {
                 self.eligible.remove(place);
+                self.affinity.forget(replica);
             }
             (Err(place), true) => {
                 self.eligible.insert(place, replica);
@@ -210,8 +224,10 @@ impl Router {
         let place = match self.policy {
             RouterPolicy::RoundRobin if self.weighted => self.smoothly(0, 0, |_, _| true),
             RouterPolicy::RoundRobin => (self.last[0] + 1) % count,
-            RouterPolicy::LeastConnections if self.weighted => self.least(0, Self::load_by_weight),
-            RouterPolicy::LeastConnections => {
+            RouterPolicy::LeastConnections | RouterPolicy::PrefixAware if self.weighted => {
+                self.least(0, Self::load_by_weight)
+            }
+            RouterPolicy::LeastConnections | RouterPolicy::PrefixAware => {
                 self.least(0, |router, replica| u64::from(router.in_flight[replica]))
             }
             RouterPolicy::HaproxyLeastconn => self.first_in_queue(),
@@ -229,6 +245,12 @@ impl Router {
                 if load(second) < load(first) { second } else { first }
             }
         };
+        Some(self.take(worker, place))
+    }
+
+    /// The attempt goes to the replica at this place in `eligible`.
+    #[inline]
+    fn take(&mut self, worker: usize, place: usize) -> Route {
         self.last[worker] = place;
         let replica = self.eligible[place];
         self.in_flight[usize::from(replica)] += 1;
@@ -242,7 +264,7 @@ impl Router {
         // Below `workers`, a u16.
         #[allow(clippy::cast_possible_truncation)]
         let worker = worker as u16;
-        Some(Route { replica, worker, generation: self.generation })
+        Route { replica, worker, generation: self.generation }
     }
 
     /// The place in `eligible` with the least load, the first after the last pick among equals.
@@ -359,7 +381,7 @@ mod tests {
     use super::*;
 
     fn router(policy: RouterPolicy, workers: u32) -> Router {
-        Router::new(&RouterSpec { policy, workers, ..RouterSpec::default() }, vec![true; 3])
+        Router::new(&RouterSpec { policy, workers, ..RouterSpec::default() }, vec![true; 3], 100)
     }
 
     #[test]

@@ -10,7 +10,7 @@ use slackwater_scenarios::engine_profile::{
     EngineProfile, KvReservation, Scheduling as ProfileScheduling, StepForm,
 };
 use slackwater_scenarios::version::Version;
-use slackwater_scenarios::{Keyed, Retries, Router, RouterPolicy, Scenario};
+use slackwater_scenarios::{Keyed, Retries, Router, RouterPolicy, Scenario, SessionPlan, Sticky};
 
 use crate::faults::Faults;
 use crate::{ROTATION_NGINX_PS, ROTATION_OTHER_PS};
@@ -97,6 +97,8 @@ pub struct Setup {
     pub(crate) from: VersionSetup,
     pub(crate) to: VersionSetup,
     pub(crate) router: Router,
+    /// Whether the balancer looks at who sends what.
+    pub(crate) affinity: bool,
     pub(crate) rotation_ps: Ps,
     pub(crate) timeout_ps: Ps,
     pub(crate) read_timeout_ps: Option<Ps>,
@@ -106,6 +108,9 @@ pub struct Setup {
     pub(crate) budget_share: u64,
     pub(crate) slo: SloBounds,
     pub(crate) faults: Faults,
+    pub(crate) sessions: Option<SessionPlan>,
+    /// The shortest way of a last token to its client.
+    pub(crate) outbound_least_ps: Ps,
     pub(crate) keyed: Keyed,
     /// Keys of the draws made for every attempt, mixed once.
     pub(crate) front_end_key: u64,
@@ -136,14 +141,17 @@ impl Setup {
         let slo = &scenario.slo;
         let serving = places.iter().filter(|place| !place.spare).count();
         let names: Vec<String> = all.into_iter().map(|place| place.name).collect();
+        let (from, to) = (VersionSetup::new(&scenario.from)?, VersionSetup::new(&scenario.to)?);
         Ok(Self {
             replicas,
             serving: u16::try_from(serving).unwrap_or(replicas),
             places,
             faults: Faults::new(&scenario.faults, &names, keyed)?,
             names,
-            from: VersionSetup::new(&scenario.from)?,
-            to: VersionSetup::new(&scenario.to)?,
+            sessions: scenario.session_plan(),
+            outbound_least_ps: from.outbound_least().min(to.outbound_least()),
+            from,
+            to,
             rotation_ps: match router.policy {
                 RouterPolicy::NginxLeastConn => ROTATION_NGINX_PS,
                 _ => ROTATION_OTHER_PS,
@@ -151,6 +159,7 @@ impl Setup {
             timeout_ps: scenario.clients.timeout.as_picos(),
             read_timeout_ps: router.read_timeout.map(|timeout| timeout.as_picos()),
             slow_start_ps: router.slow_start.map(|whole| whole.as_picos()),
+            affinity: router.sticky != Sticky::None || router.policy == RouterPolicy::PrefixAware,
             router,
             budget_share: crate::clients::budget_share(&scenario.clients.retries),
             retries: scenario.clients.retries.clone(),
@@ -179,6 +188,16 @@ impl Setup {
             VersionRef::To => &self.to,
         }
     }
+
+    /// Whether any engine keeps what it computed.
+    pub(crate) fn caches_prefixes(&self) -> bool {
+        self.from.config.prefix_caching || self.to.config.prefix_caching
+    }
+
+    /// Whether answers of this version are another version's than those before the rollout; a restart changes nothing.
+    pub(crate) fn is_new(&self, version: VersionRef) -> bool {
+        version == VersionRef::To && !self.scenario.rollout.restart_only
+    }
 }
 
 impl VersionSetup {
@@ -200,6 +219,11 @@ impl VersionSetup {
         };
         setup.smoke_ps = setup.inbound_ps + setup.outbound_ps + setup.alone().map_err(failed)?;
         Ok(setup)
+    }
+
+    /// The shortest way of a token to its client.
+    fn outbound_least(&self) -> Ps {
+        crate::clients::jittered(self.outbound_ps, self.jitter, 0)
     }
 
     /// How long the smoke prompt takes on an idle replica.
@@ -255,7 +279,7 @@ fn replica_config(profile: &EngineProfile) -> ReplicaConfig {
             KvReservation::WholePrompt => Room::WholePrompt,
             KvReservation::Chunk => Room::Chunk,
         },
-        prefix_caching: false,
+        prefix_caching: profile.prefix_caching,
     }
 }
 

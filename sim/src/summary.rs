@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
-use slackwater_engine::{Counters, PS_PER_S, Ps};
+use slackwater_engine::{Counters, PS_PER_S, PrefixCounters, Ps};
 use slackwater_policy::{MoveReport, MoveResult, Record, VersionRef, fold};
 use slackwater_scenarios::traffic::Traffic;
 
@@ -11,9 +11,10 @@ use crate::books::{Distribution, Distributions, Phase, TICK_PS, seconds};
 use crate::driver::Driver;
 use crate::result::{
     AttemptLedger, DrainFigures, FleetFacts, LatencySummary, MoveFigures, PhaseDistribution, PhaseResult,
-    RESULT_SCHEMA, RequestLedger, RetryFigures, RolloutResult, Series, ServiceVerdict, SimulationResult,
-    SloFacts, TrafficFacts,
+    PrefixCacheResult, PrefixShare, RESULT_SCHEMA, RequestLedger, RetryFigures, RolloutResult, Series,
+    ServiceVerdict, SessionsResult, SimulationResult, SloFacts, TrafficFacts,
 };
+use crate::sessions::{MixedTally, SessionTally};
 use crate::world::World;
 
 /// What a result says about the run beside what the run itself knows.
@@ -64,8 +65,8 @@ impl<T: Traffic> World<T> {
                 rate_scale: scenario.traffic.rate_scale,
                 span_s,
                 mean_rate_per_s: ratio(requests.arrived, span_s),
-                mean_input_tokens: mean(self.books.input_tokens, requests.arrived),
-                mean_output_tokens: mean(self.books.output_tokens, requests.arrived),
+                mean_input_tokens: mean(self.books.input_tokens, requests.arrived - requests.never_sent),
+                mean_output_tokens: mean(self.books.output_tokens, requests.arrived - requests.never_sent),
                 dropped: report.dropped.into_iter().map(|d| (d.reason, d.count, d.first_row)).collect(),
                 epoch: self.traffic.epoch_ns().map(|ns| crate::plan::epoch(Some(ns))),
             },
@@ -89,7 +90,9 @@ impl<T: Traffic> World<T> {
             tpot_s: summary(&all.tpot),
             e2e_s: summary(&all.e2e),
             service: verdict,
-            phases: self.books.phases.iter().map(phase_result).collect(),
+            sessions: self.sessions_result(),
+            prefix_cache: self.prefix_result(),
+            phases: self.phase_results(),
             rollout,
             faults,
             retries: self.retry_figures(),
@@ -120,6 +123,7 @@ impl<T: Traffic> World<T> {
             requests.cut += from.cut;
             requests.timed_out += from.timed_out;
             requests.rejected += from.rejected;
+            requests.never_sent += from.never_sent;
             requests.unfinished += from.unfinished;
             requests.retried += from.retried;
             all.ttft.add(&phase.latencies.ttft);
@@ -210,6 +214,60 @@ impl<T: Traffic> World<T> {
             out_of_budget: books.out_of_budget,
             read_timed_out: books.read_timed_out,
         }
+    }
+
+    /// Whether the judged period has ended before the run does.
+    fn has_settled(&self) -> bool {
+        self.driver.as_ref().is_some_and(|driver| driver.settled.is_some())
+    }
+
+    fn phase_results(&self) -> Vec<PhaseResult> {
+        let mut results: Vec<PhaseResult> = self.books.phases.iter().map(phase_result).collect();
+        if self.setup.caches_prefixes() {
+            let mut before = PrefixCounters::default();
+            for (result, phase) in results.iter_mut().zip(&self.books.phases) {
+                result.prefix_cache = Some(found(&before, &phase.prefix_by_end));
+                before = phase.prefix_by_end;
+            }
+        }
+        results
+    }
+
+    fn prefix_result(&self) -> Option<PrefixCacheResult> {
+        if !self.setup.caches_prefixes() {
+            return None;
+        }
+        let start = PrefixCounters::default();
+        let total = self.total_prefix_counters();
+        let last_of = |after: bool| {
+            let mut named = self.books.phases.iter().skip(usize::from(after));
+            if after { named.rfind(|phase| phase.name != "after") } else { named.next() }
+        };
+        let before = last_of(false).map_or(start, |phase| phase.prefix_by_end);
+        let during = last_of(true).map_or(before, |phase| phase.prefix_by_end);
+        Some(PrefixCacheResult {
+            all: found(&start, &total),
+            before: found(&start, &before),
+            during: found(&before, &during),
+            after: found(&during, &total),
+            evicted_blocks: total.evicted_blocks,
+        })
+    }
+
+    fn sessions_result(&self) -> Option<SessionsResult> {
+        self.setup.sessions.as_ref()?;
+        let SessionTally { begun, broken, mixed } = self.sessions.tally(self.has_settled());
+        #[allow(clippy::cast_precision_loss)] // figures for people
+        let saw_both_share = ratio(mixed.saw_both, mixed.judged as f64);
+        Some(SessionsResult {
+            begun,
+            broken,
+            judged: mixed.judged,
+            saw_both: mixed.saw_both,
+            saw_both_share,
+            flips: mixed.flips,
+            flips_back: mixed.flips_back,
+        })
     }
 
     fn series(&self) -> Series {
@@ -312,8 +370,16 @@ impl<T: Traffic> World<T> {
             word(value);
         }
         for phase in &self.books.phases {
-            let RequestLedger { arrived, completed, cut, timed_out, rejected, unfinished, retried } =
-                phase.requests;
+            let RequestLedger {
+                arrived,
+                completed,
+                cut,
+                timed_out,
+                rejected,
+                never_sent,
+                unfinished,
+                retried,
+            } = phase.requests;
             for value in [
                 phase.from,
                 phase.until,
@@ -328,6 +394,9 @@ impl<T: Traffic> World<T> {
             ] {
                 word(value);
             }
+            if self.setup.sessions.is_some() {
+                word(never_sent);
+            }
             for distribution in [&phase.latencies.ttft, &phase.latencies.tpot, &phase.latencies.e2e] {
                 for half in distribution.sum_ps.to_le_bytes().chunks_exact(8) {
                     word(u64::from_le_bytes(half.try_into().unwrap_or_default()));
@@ -335,6 +404,21 @@ impl<T: Traffic> World<T> {
                 for bin in distribution.histogram.iter_recorded() {
                     word(bin.value_iterated_to());
                     word(bin.count_at_value());
+                }
+            }
+        }
+        if self.setup.sessions.is_some() {
+            let SessionTally { begun, broken, mixed } = self.sessions.tally(self.has_settled());
+            let MixedTally { judged, saw_both, flips, flips_back } = mixed;
+            for value in [begun, broken, judged, saw_both, flips, flips_back] {
+                word(value);
+            }
+        }
+        if self.setup.caches_prefixes() {
+            for phase in &self.books.phases {
+                let PrefixCounters { looked_up_tokens, hit_tokens, evicted_blocks } = phase.prefix_by_end;
+                for value in [looked_up_tokens, hit_tokens, evicted_blocks] {
+                    word(value);
                 }
             }
         }
@@ -358,8 +442,8 @@ fn move_result(result: Option<&MoveResult>) -> String {
 }
 
 fn router_name(scenario: &slackwater_scenarios::Scenario) -> String {
-    use slackwater_scenarios::RouterPolicy;
-    match scenario.router.policy {
+    use slackwater_scenarios::{RouterPolicy, Sticky};
+    let policy = match scenario.router.policy {
         RouterPolicy::RoundRobin => "round robin".to_owned(),
         RouterPolicy::LeastConnections => "least connections".to_owned(),
         RouterPolicy::HaproxyLeastconn => match scenario.router.slow_start {
@@ -373,6 +457,24 @@ fn router_name(scenario: &slackwater_scenarios::Scenario) -> String {
             format!("nginx least_conn, {} workers, no shared zone", scenario.router.workers)
         }
         RouterPolicy::RandomTwoChoices => "random two choices".to_owned(),
+        RouterPolicy::PrefixAware => "prefix-aware".to_owned(),
+    };
+    match scenario.router.sticky {
+        Sticky::None => policy,
+        Sticky::Session => format!("{policy}, sessions hashed to replicas"),
+        Sticky::Version => format!("{policy}, sessions kept at their version"),
+    }
+}
+
+/// What was found between two looks at the counters.
+#[allow(clippy::cast_precision_loss)] // figures for people
+fn found(from: &PrefixCounters, until: &PrefixCounters) -> PrefixShare {
+    let looked_up_tokens = until.looked_up_tokens - from.looked_up_tokens;
+    let hit_tokens = until.hit_tokens - from.hit_tokens;
+    PrefixShare {
+        looked_up_tokens,
+        hit_tokens,
+        hit_share: (looked_up_tokens > 0).then(|| ratio(hit_tokens, looked_up_tokens as f64)),
     }
 }
 
@@ -433,6 +535,7 @@ fn phase_result(phase: &Phase) -> PhaseResult {
         ttft_s: summary(&phase.latencies.ttft),
         tpot_s: summary(&phase.latencies.tpot),
         e2e_s: summary(&phase.latencies.e2e),
+        prefix_cache: None,
     }
 }
 

@@ -28,6 +28,11 @@ impl Traffic for TraceCursor {
         Ok(arrival)
     }
 
+    fn prefix(&self) -> &[u64] {
+        let last = self.place.checked_sub(1).and_then(|place| self.trace.prefixes.get(place));
+        last.map_or(&[], |prefix| &**prefix)
+    }
+
     fn epoch_ns(&self) -> Option<i64> {
         self.trace.epoch_ns
     }

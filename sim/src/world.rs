@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use slackwater_engine::{Counters, Output, Ps, Replica, ReplicaError, StepTimeForm};
+use slackwater_engine::{Counters, Output, PrefixCounters, Ps, Replica, ReplicaError, StepTimeForm};
 use slackwater_policy::{Command, Event, EventError, Figure, Operator, Plan};
 use slackwater_scenarios::TraceError;
 use slackwater_scenarios::traffic::{Arrival, Traffic};
@@ -12,9 +12,11 @@ use crate::books::{Books, RequestRow, TICK_PS, seconds};
 use crate::driver::{Driver, Station, index};
 use crate::evidence::Evidence;
 use crate::faults::{FaultLog, When};
+use crate::prefixes::Prefixes;
 use crate::requests::{Requests, State};
 use crate::result::FaultFigures;
 use crate::router::Router;
+use crate::sessions::{ALONE, Sessions};
 use crate::setup::{Setup, SetupError};
 use crate::timers::Timers;
 
@@ -121,6 +123,12 @@ pub struct World<T> {
     pub(crate) upcoming: Option<Arrival>,
     /// Logical requests so far.
     pub(crate) number: u64,
+    /// Those of them that the traffic brought; the others are later turns of sessions.
+    pub(crate) arrivals: u64,
+    pub(crate) sessions: Sessions,
+    pub(crate) prefixes: Prefixes,
+    /// Looks into the prefix caches of engines that were replaced.
+    pub(crate) retired_prefix: PrefixCounters,
     pub(crate) engines: Vec<Replica<StepTimeForm>>,
     /// `next_event` of each engine, `Ps::MAX` when idle.
     pub(crate) next_event: Vec<Ps>,
@@ -158,6 +166,8 @@ impl<T: Traffic> World<T> {
         let engine = Replica::new(setup.from.config.clone(), setup.from.form)
             .map_err(|source| SetupError::Engine { version: setup.from.delays.name.clone(), source })?;
         let count = usize::from(setup.replicas);
+        let mut prefixes = Prefixes::default();
+        prefixes.expect(traffic.prefix());
         let mut timers = Timers::new();
         timers.set(TICK_PS, Timer::Tick);
         for (fault, moment) in setup.faults.moments.iter().enumerate() {
@@ -170,6 +180,8 @@ impl<T: Traffic> World<T> {
             traffic,
             upcoming,
             number: 0,
+            arrivals: 0,
+            sessions: Sessions::new(setup.sessions.as_ref()),
             engines: vec![engine; count],
             next_event: vec![Ps::MAX; count],
             retired: Vec::new(),
@@ -178,7 +190,13 @@ impl<T: Traffic> World<T> {
                 .iter()
                 .map(|place| if place.spare { Station::empty() } else { Station::serving() })
                 .collect(),
-            router: Router::new(&setup.router, setup.places.iter().map(|place| !place.spare).collect()),
+            prefixes,
+            retired_prefix: PrefixCounters::default(),
+            router: Router::new(
+                &setup.router,
+                setup.places.iter().map(|place| !place.spare).collect(),
+                setup.from.config.kv_blocks as usize,
+            ),
             requests: Requests::default(),
             timers,
             client_timeouts: VecDeque::new(),
@@ -261,6 +279,7 @@ impl<T: Traffic> World<T> {
     pub fn judge_from_now(&mut self) {
         let open = u32::try_from(self.requests.len()).unwrap_or(u32::MAX);
         self.books.judge_from(self.now, open);
+        self.sessions.judge_from(self.now);
     }
 
     /// Runs until `limit` (exclusive) or to the end, whichever comes first; `true` at the end: the traffic is over,
@@ -274,7 +293,13 @@ impl<T: Traffic> World<T> {
                 return Ok(self.finished);
             }
             let next = self.next_external();
-            self.advance(next.min(limit))?;
+            let reach = self.reach(next.min(limit));
+            self.advance(reach)?;
+            if reach < next.min(limit) {
+                // An answer may have made a session's next turn due.
+                self.now = reach;
+                continue;
+            }
             if next >= limit {
                 self.now = limit;
                 return Ok(false);
@@ -297,6 +322,7 @@ impl<T: Traffic> World<T> {
         for request in self.requests.open() {
             self.books.unfinished(request, request.state == State::Sent, self.now);
         }
+        self.books.prefix_until_now(self.total_prefix_counters());
         self.books.end(self.end());
     }
 
@@ -310,7 +336,7 @@ impl<T: Traffic> World<T> {
     #[inline]
     pub(crate) fn next_external(&mut self) -> Ps {
         let arrival = self.upcoming.map_or(Ps::MAX, |arrival| arrival.at_ps);
-        let mut next = arrival.min(self.timers.next_at());
+        let mut next = arrival.min(self.timers.next_at()).min(self.sessions.next_at());
         next = next.min(next_timeout(&mut self.client_timeouts, &self.requests, next));
         next = next.min(next_timeout(&mut self.read_timeouts, &self.requests, next));
         if let Some(driver) = &self.driver {
@@ -319,24 +345,46 @@ impl<T: Traffic> World<T> {
         next
     }
 
+    /// How far the engines may go before anybody outside them can act on what they did: with sessions, an answer's way
+    /// back and one picosecond of thought.
+    #[inline]
+    fn reach(&self, until: Ps) -> Ps {
+        if self.sessions.is_empty() {
+            return until;
+        }
+        let first = self.next_event.iter().copied().min().unwrap_or(Ps::MAX);
+        until.min(first.saturating_add(self.setup.outbound_least_ps + 1)).max(self.now)
+    }
+
     /// Lets the engines do everything before `until`.
     #[inline]
     pub(crate) fn advance(&mut self, until: Ps) -> Result<(), SimError> {
         let Self {
-            engines, next_event, requests, router, books, setup, stations, driver, last_activity, ..
+            engines,
+            next_event,
+            requests,
+            router,
+            books,
+            setup,
+            stations,
+            driver,
+            last_activity,
+            sessions,
+            ..
         } = self;
         for (replica, (engine, next)) in engines.iter_mut().zip(next_event).enumerate() {
             if *next >= until {
                 continue;
             }
             let draining = stations[replica].draining;
+            let by_new = setup.is_new(stations[replica].version);
             let mut sink = |output| match output {
                 Output::FirstToken { at, tag } => requests.get_mut(tag).first_token = at,
                 Output::Finished { at, tag } => {
                     let request = requests.get(tag);
                     router.now = at;
                     router.release(request.route);
-                    books.completed(request, at, &setup.slo);
+                    books.completed(request, sessions, at, &setup.slo);
                     if let Some(driver) = driver.as_mut() {
                         if let Some(drain) = draining {
                             let drain = &mut driver.drains[drain];
@@ -347,6 +395,9 @@ impl<T: Traffic> World<T> {
                         }
                     }
                     *last_activity = (*last_activity).max(at);
+                    if let (false, Some(plan)) = (request.session == ALONE, &setup.sessions) {
+                        sessions.answered(request, plan, at, by_new);
+                    }
                     requests.remove(tag);
                 }
             };
@@ -372,9 +423,14 @@ impl<T: Traffic> World<T> {
             self.give_up(slot, stamp, true);
         } else if self.driver.as_ref().is_some_and(|driver| driver.deadline() <= now) {
             self.tell(Event::Tick)?;
-        } else if let Some(arrival) = self.upcoming.take() {
+        } else if let Some(arrival) = self.upcoming.take_if(|arrival| arrival.at_ps <= now) {
             self.arrive(arrival);
             self.upcoming = self.traffic.next_arrival()?;
+            self.prefixes.expect(self.traffic.prefix());
+        } else if self.sessions.next_at() <= now
+            && let Some(slot) = self.sessions.pop()
+        {
+            self.turn_due(slot);
         }
         Ok(())
     }
@@ -441,13 +497,14 @@ impl<T: Traffic> World<T> {
             && waiting == 0
         {
             driver.settled = Some(self.now);
+            self.sessions.settle();
         }
         if self.driver.as_ref().is_some_and(|driver| driver.over.is_none()) {
             self.report_figures()?;
             self.report_evidence()?;
         }
         let rollout_over = self.driver.as_ref().is_none_or(|driver| driver.over.is_some());
-        let idle = self.upcoming.is_none() && self.requests.is_empty();
+        let idle = self.upcoming.is_none() && self.requests.is_empty() && self.sessions.is_empty();
         if idle && rollout_over {
             self.finished = true;
         } else {

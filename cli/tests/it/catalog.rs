@@ -177,6 +177,47 @@ fn a_window_that_closes_holds_at_n_with_two_versions() {
 }
 
 #[test]
+fn sessions_kept_at_their_version_hardly_see_two() {
+    let file = "scenarios/catalog/sessions-one-version.toml";
+    let kept = simulated(&[file]);
+    let left = simulated(&[file, "--set", "router.sticky=none"]);
+    for result in [&kept, &left] {
+        assert_eq!(at(result, "rollout.outcome"), "completed");
+        assert!(number(result, "sessions.judged") > 300.0);
+        assert_eq!(
+            number(result, "baseline.sessions.saw_both"),
+            0.0,
+            "without a rollout there is one version"
+        );
+    }
+    assert!(number(&left, "sessions.saw_both_share") > 0.45, "{}", at(&left, "sessions"));
+    assert!(number(&left, "sessions.flips_back") > 0.5 * number(&left, "sessions.saw_both"));
+    assert!(number(&kept, "sessions.saw_both_share") < 0.1, "{}", at(&kept, "sessions"));
+    assert_eq!(number(&kept, "sessions.flips_back"), 0.0);
+    assert_eq!(at(&kept, "service.kept"), true, "and it costs nobody the service level");
+}
+
+#[test]
+fn agents_meet_cold_caches_not_too_few_replicas() {
+    let file = "scenarios/catalog/agents-cold-cache.toml";
+    let result = simulated(&[file]);
+    let three = simulated(&[file, "--no-rollout", "--replicas", "3"]);
+    let warm = number(&result, "baseline.ttft_s.p99");
+    assert!(number(&result, "baseline.prefix_cache.all.hit_share") > 0.965);
+    assert!(warm < 0.2, "{warm} s from four replicas");
+    assert!(number(&three, "ttft_s.p99") < 0.2, "{} s from three", number(&three, "ttft_s.p99"));
+    let phases = at(&result, "phases").as_array().expect("phases are a list");
+    let moves = phases
+        .iter()
+        .filter(|phase| at(phase, "name").as_str().is_some_and(|name| name.starts_with("replica-")));
+    let worst = moves.map(|phase| number(phase, "ttft_s.p99")).fold(0.0, f64::max);
+    assert!(worst > 10.0 * warm, "{worst} s in the worst move, {warm} s without a rollout");
+    let [during, after] =
+        ["during", "after"].map(|part| number(&result, &format!("prefix_cache.{part}.hit_share")));
+    assert!(during < after - 0.005, "{during} {after}");
+}
+
+#[test]
 fn every_catalog_file_claims_something_in_its_first_line() {
     let folder = root().join("scenarios/catalog");
     let mut seen = 0;
@@ -186,7 +227,7 @@ fn every_catalog_file_claims_something_in_its_first_line() {
         assert!(text.starts_with("# Claim: "), "{}", path.display());
         seen += 1;
     }
-    assert!(seen >= 11);
+    assert!(seen >= 14);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use slackwater_sim::SimulationResult;
 
 use super::escape;
 use crate::clock::Clock;
+use crate::facts;
 use crate::format::{count, counted, duration, figure, latency, share, token_time};
 use crate::write::ReportContext;
 
@@ -26,7 +27,7 @@ pub(super) fn assumptions(page: &mut String, result: &SimulationResult) {
     } else {
         format!(", rate scaled by {}", figure(traffic.rate_scale))
     };
-    let facts = [
+    let mut facts = vec![
         (
             "Service level",
             format!(
@@ -71,6 +72,9 @@ pub(super) fn assumptions(page: &mut String, result: &SimulationResult) {
             ),
         ),
     ];
+    let said = |line: String| line.split_once(": ").map(|(_, rest)| rest.to_owned()).unwrap_or(line);
+    facts.extend(facts::sessions(result).map(|line| ("Sessions", said(line))));
+    facts.extend(facts::prefix_cache(result).map(|line| ("Prefix cache", said(line))));
     list(page, &facts);
     page.push_str("</section>\n");
 }

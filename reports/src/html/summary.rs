@@ -150,16 +150,29 @@ fn tiles(result: &SimulationResult) -> Vec<Tile> {
             value: duration(rollout.below_n_s),
             note: format!("at least {fewest} of {all} replicas served"),
         },
-        Tile {
-            label: "Rollout",
-            value: duration(rollout.ended_s - rollout.started_s),
-            note: format!(
-                "{} · {moved} of {} moves admitted · from {}",
-                rollout.outcome,
-                rollout.moves.len(),
-                clock.cell(rollout.started_s)
-            ),
-        },
     ]);
+    if let Some(sessions) = result.sessions.as_ref().filter(|sessions| sessions.judged > 0) {
+        tiles.push(Tile {
+            label: "Sessions that saw both versions",
+            value: share(sessions.saw_both_share),
+            note: format!(
+                "{} of {} with two turns or more · {} old to new, {} back",
+                count(sessions.saw_both),
+                count(sessions.judged),
+                count(sessions.flips),
+                count(sessions.flips_back)
+            ),
+        });
+    }
+    tiles.extend([Tile {
+        label: "Rollout",
+        value: duration(rollout.ended_s - rollout.started_s),
+        note: format!(
+            "{} · {moved} of {} moves admitted · from {}",
+            rollout.outcome,
+            rollout.moves.len(),
+            clock.cell(rollout.started_s)
+        ),
+    }]);
     tiles
 }

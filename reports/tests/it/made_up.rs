@@ -304,6 +304,7 @@ fn assemble(
                 ttft_s: summary(|d| d.ttft, *from, *until),
                 tpot_s: summary(|d| d.tpot, *from, *until),
                 e2e_s: summary(|d| d.e2e, *from, *until),
+                prefix_cache: None,
             }
         })
         .collect();
@@ -410,6 +411,8 @@ fn assemble(
             unfinished: requests.unfinished,
             ..AttemptLedger::default()
         },
+        sessions: None,
+        prefix_cache: None,
         requests,
         slo,
         phases,

@@ -3,7 +3,9 @@
 use slackwater_reports::format::{count, duration, figure, percent, seconds_cell};
 use slackwater_reports::plots::{Style, replicas};
 use slackwater_reports::{ReportContext, csv, html, phase_table};
-use slackwater_sim::{Befallen, FaultFigures, SimulationResult};
+use slackwater_sim::{
+    Befallen, FaultFigures, PrefixCacheResult, PrefixShare, SessionsResult, SimulationResult,
+};
 
 use crate::made_up::{self, Wish};
 use crate::{FOUR, parse_page, short};
@@ -164,4 +166,60 @@ fn faults_and_retries_are_told_in_text_and_page() {
     let marked = replicas(&result, Style::default());
     result.faults.clear();
     assert_ne!(marked, replicas(&result, Style::default()), "the plot has a mark");
+}
+
+/// Sessions and caches are told of where there are some, and nowhere else.
+#[test]
+fn sessions_and_caches_are_shown_where_there_are_some() {
+    let pages = |result: &SimulationResult| {
+        (
+            phase_table(result),
+            html::report(result, &ReportContext::default()),
+            slackwater_reports::verdict_sentence(result),
+        )
+    };
+    let mut result = short();
+    let (table, page, sentence) = pages(&result);
+    for text in [&table, &page, &sentence] {
+        assert!(
+            !text.contains("ession") && !text.contains("refix cache") && !text.contains("never sent"),
+            "{text}"
+        );
+    }
+    result.sessions = Some(SessionsResult {
+        begun: 2_197,
+        broken: 12,
+        judged: 400,
+        saw_both: 29,
+        saw_both_share: 29.0 / 400.0,
+        flips: 31,
+        flips_back: 2,
+    });
+    result.requests.never_sent = 40;
+    let part = |hit_tokens| PrefixShare {
+        looked_up_tokens: 1_000,
+        hit_tokens,
+        hit_share: Some(hit_tokens as f64 / 1_000.0),
+    };
+    result.prefix_cache = Some(PrefixCacheResult {
+        all: part(880),
+        before: part(900),
+        during: part(800),
+        after: PrefixShare::default(),
+        evicted_blocks: 5,
+    });
+    let (table, page, sentence) = pages(&result);
+    let flat = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(widest(&table) <= 80, "{table}");
+    for wanted in [
+        "sessions: 2,197, 12 broke off and left 40 requests unsent; of 400 with two turns or more during the rollout 7.25 % saw \
+         both versions (31 changes old to new, 2 back)",
+        "prefix cache: 88 % of prompt tokens found; before 90 %, during 80 %, after –",
+    ] {
+        assert!(flat.contains(wanted), "{wanted}\n{flat}");
+    }
+    assert!(sentence.contains("40 never sent because their session broke"), "{sentence}");
+    assert!(sentence.ends_with("; 7.25 % of sessions saw both versions."), "{sentence}");
+    parse_page(&page);
+    assert!(page.contains("Sessions that saw both versions") && page.contains("29 of 400"), "the tile");
 }

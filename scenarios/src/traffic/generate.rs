@@ -1,5 +1,7 @@
 //! Drawn traffic: arrivals around a weekly rate, lengths from mixtures of lognormals. Streaming, flat in memory.
 //!
+//! With sessions these are the sessions' first turns, as many fewer as a session has turns on average.
+//!
 //! ```text
 //! gaps of mean 1 (exponential or Gamma) --sum--> area under the rate --inverse--> time
 //! request number --keyed streams--> lengths
@@ -13,6 +15,7 @@ use rand_distr::{Distribution, Exp1, Gamma, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::rate::{RateCursor, WeeklyRate};
+use super::sessions::SessionPlan;
 use super::{Arrival, Arrivals, Generate, ImportReport, Lognormal, Tally, Traffic};
 use crate::error::TraceError;
 use crate::random::Keyed;
@@ -31,6 +34,7 @@ pub struct Generator {
     epoch_ns: i64,
     input: Mixture,
     output: Mixture,
+    sessions: Option<SessionPlan>,
     index: u64,
     tally: Tally,
 }
@@ -54,7 +58,8 @@ impl Generator {
     /// Traffic drawn with this randomness; the rate is multiplied by `rate_scale`.
     #[must_use]
     pub fn new(spec: &Generate, rate_scale: f64, keyed: Keyed) -> Self {
-        let rate = WeeklyRate::new(spec.rate_per_s * rate_scale, &spec.hourly, &spec.weekday);
+        let turns = spec.sessions.as_ref().map_or(1.0, |sessions| sessions.turns.mean());
+        let rate = WeeklyRate::new(spec.rate_per_s * rate_scale / turns, &spec.hourly, &spec.weekday);
         let (gap, burn_in) = match spec.arrivals {
             Arrivals::Poisson => (Gap::Exponential, 0.0),
             Arrivals::GammaCv(cv) => {
@@ -81,6 +86,7 @@ impl Generator {
             epoch_ns: spec.start.0,
             input: Mixture::new(&spec.input, spec.max_input_tokens),
             output: Mixture::new(&spec.output, spec.max_output_tokens),
+            sessions: SessionPlan::new(spec, rate_scale, keyed),
             index: 0,
             tally: Tally::default(),
         }
@@ -96,10 +102,13 @@ impl Traffic for Generator {
             return Ok(None);
         };
         self.last_ps = self.last_ps.max(at_ps);
-        let arrival = Arrival {
-            at_ps: self.last_ps,
-            input_tokens: self.input.draw(&mut self.keyed.stream("traffic.input", &[self.index])),
-            output_tokens: self.output.draw(&mut self.keyed.stream("traffic.output", &[self.index])),
+        let arrival = match &self.sessions {
+            Some(sessions) => sessions.first(self.index, self.last_ps),
+            None => Arrival {
+                at_ps: self.last_ps,
+                input_tokens: self.input.draw(&mut self.keyed.stream("traffic.input", &[self.index])),
+                output_tokens: self.output.draw(&mut self.keyed.stream("traffic.output", &[self.index])),
+            },
         };
         self.index += 1;
         self.tally.count(&arrival);
@@ -125,14 +134,14 @@ impl Traffic for Generator {
 
 /// A mixture of lognormals, ready to draw from.
 #[derive(Clone, Debug)]
-struct Mixture {
+pub(crate) struct Mixture {
     /// Cumulated weight up to and with each part, its median, its sigma.
     parts: Vec<(f64, f64, f64)>,
     most: u32,
 }
 
 impl Mixture {
-    fn new(parts: &[Lognormal], most: u32) -> Self {
+    pub(crate) fn new(parts: &[Lognormal], most: u32) -> Self {
         let mut sum = 0.0;
         let cumulated = parts.iter().map(|part| {
             sum += part.weight;
@@ -141,7 +150,7 @@ impl Mixture {
         Self { parts: cumulated.collect(), most }
     }
 
-    fn draw(&self, random: &mut Xoshiro256PlusPlus) -> u32 {
+    pub(crate) fn draw(&self, random: &mut Xoshiro256PlusPlus) -> u32 {
         let total = self.parts.last().map_or(0.0, |last| last.0);
         let pick = random.random::<f64>() * total;
         let normal: f64 = StandardNormal.sample(random);

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use super::azure_csv::AzureCsv;
 use super::input::{Input, unrecognised};
 use super::mooncake_jsonl::MooncakeJsonl;
+use super::sessions::chained;
 use super::{Arrival, Dropped, Format, ImportReport, MOST_TOKENS, Tally, Traffic};
 use crate::error::TraceError;
 
@@ -37,6 +38,12 @@ pub(crate) trait FormatReader: Send {
     fn next_row(&mut self) -> Result<Option<Row>, TraceError>;
     /// The line of the row last read, from 1.
     fn line(&self) -> u64;
+    /// From now on the names of the prompts' blocks are wanted.
+    fn read_prefixes(&mut self) {}
+    /// Those of the row last read.
+    fn take_prefix(&mut self) -> Vec<u64> {
+        Vec::new()
+    }
 }
 
 /// What is known about a format.
@@ -81,11 +88,13 @@ pub struct ReadOptions {
     pub repeat: u32,
     /// Sort rows by time, in memory.
     pub sort: bool,
+    /// Read the names of the prompts' blocks too, where the format has them.
+    pub prefixes: bool,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { format: Format::Auto, rate_scale: 1.0, repeat: 1, sort: false }
+        Self { format: Format::Auto, rate_scale: 1.0, repeat: 1, sort: false, prefixes: false }
     }
 }
 
@@ -95,7 +104,9 @@ pub struct FileTraffic {
     options: ReadOptions,
     reader: Box<dyn FormatReader>,
     /// Rows in order of time, when they had to be sorted.
-    sorted: Option<std::vec::IntoIter<Row>>,
+    sorted: Option<std::vec::IntoIter<(Row, Vec<u64>)>>,
+    /// Names of the blocks of the arrival handed out last.
+    prefix: Vec<u64>,
     entry: &'static FormatEntry,
     hash: Arc<Mutex<Sha256>>,
     sha256: String,
@@ -130,12 +141,16 @@ impl FileTraffic {
             _ => return Err(unrecognised(&input, options.format, &known.join(", "))),
         };
         let hash = Arc::clone(&input.hash);
-        let reader = (entry.open)(input)?;
+        let mut reader = (entry.open)(input)?;
+        if options.prefixes {
+            reader.read_prefixes();
+        }
         Ok(Self {
             path: path.to_owned(),
             options,
             reader,
             sorted: None,
+            prefix: Vec::new(),
             entry,
             hash,
             sha256: String::new(),
@@ -190,6 +205,7 @@ impl FileTraffic {
                     "sort the file by time, or set traffic.sort = true (the file is then held in memory)",
                 ));
             }
+            self.prefix = self.reader.take_prefix();
             return Ok(Some(row));
         }
         if self.sorted.is_none() {
@@ -198,12 +214,16 @@ impl FileTraffic {
             while let Some(row) = self.next_good_row()? {
                 self.reordered += u64::from(row.time_ns < last_ns);
                 last_ns = row.time_ns;
-                rows.push(row);
+                rows.push((row, self.reader.take_prefix()));
             }
-            rows.sort_by_key(|row| row.time_ns);
+            rows.sort_by_key(|(row, _)| row.time_ns);
             self.sorted = Some(rows.into_iter());
         }
-        Ok(self.sorted.as_mut().and_then(Iterator::next))
+        let next = self.sorted.as_mut().and_then(Iterator::next);
+        Ok(next.map(|(row, prefix)| {
+            self.prefix = prefix;
+            row
+        }))
     }
 
     /// At the end of a pass: whether the file was begun once more.
@@ -229,6 +249,9 @@ impl FileTraffic {
         self.pass_start_ns = self.pass_start_ns.saturating_add(span_ns + mean_gap_ns);
         let input = Input::open(&self.path)?;
         self.reader = (self.entry.open)(input)?;
+        if self.options.prefixes {
+            self.reader.read_prefixes();
+        }
         self.sorted = None;
         self.last_ns = i64::MIN;
         Ok(true)
@@ -300,9 +323,19 @@ impl Traffic for FileTraffic {
             let zero_ns = *self.zero_ns.get_or_insert(row.time_ns);
             self.last_ns = row.time_ns;
             let arrival = self.arrival(row, zero_ns)?;
+            if self.passes_done > 0 {
+                // Played again, other people ask other things.
+                for id in &mut self.prefix {
+                    *id = chained(*id, u64::from(self.passes_done));
+                }
+            }
             self.tally.count(&arrival);
             return Ok(Some(arrival));
         }
+    }
+
+    fn prefix(&self) -> &[u64] {
+        &self.prefix
     }
 
     fn epoch_ns(&self) -> Option<i64> {

@@ -19,6 +19,8 @@ pub(crate) struct MooncakeJsonl {
     bytes: Bytes,
     buffer: Vec<u8>,
     line: u64,
+    /// Names of the last row's blocks, where they are wanted.
+    ids: Option<Vec<u64>>,
 }
 
 /// Keys that are not named are skipped without being stored.
@@ -27,6 +29,13 @@ struct Keys {
     timestamp: Milliseconds,
     input_length: u64,
     output_length: u64,
+}
+
+/// The names of the prompt's blocks, read only where they are wanted.
+#[derive(Deserialize)]
+struct Blocks {
+    #[serde(default)]
+    hash_ids: Vec<u64>,
 }
 
 /// The first line's keys that tell one format from another.
@@ -48,7 +57,7 @@ impl MooncakeJsonl {
 
     #[expect(clippy::unnecessary_wraps)] // The table of formats wants one shape.
     pub(crate) fn open(input: Input) -> Result<Box<dyn FormatReader>, TraceError> {
-        Ok(Box::new(Self { path: input.path, bytes: input.bytes, buffer: Vec::new(), line: 0 }))
+        Ok(Box::new(Self { path: input.path, bytes: input.bytes, buffer: Vec::new(), line: 0, ids: None }))
     }
 }
 
@@ -69,7 +78,13 @@ impl FormatReader for MooncakeJsonl {
             if text.is_empty() {
                 continue;
             }
-            let keys: Keys = serde_json::from_slice(text).map_err(|error| self.row_error(text, &error))?;
+            let keys: Keys = serde_json::from_slice(text)
+                .map_err(|error| row_error(&self.path, self.line, text, &error))?;
+            if let Some(ids) = &mut self.ids {
+                let blocks: Blocks = serde_json::from_slice(text)
+                    .map_err(|error| row_error(&self.path, self.line, text, &error))?;
+                *ids = blocks.hash_ids;
+            }
             return Ok(Some(Row {
                 time_ns: keys.timestamp.0,
                 input_tokens: keys.input_length,
@@ -81,26 +96,32 @@ impl FormatReader for MooncakeJsonl {
     fn line(&self) -> u64 {
         self.line
     }
+
+    fn read_prefixes(&mut self) {
+        self.ids = Some(Vec::new());
+    }
+
+    fn take_prefix(&mut self) -> Vec<u64> {
+        self.ids.as_mut().map(std::mem::take).unwrap_or_default()
+    }
 }
 
-impl MooncakeJsonl {
-    fn row_error(&self, text: &[u8], error: &serde_json::Error) -> TraceError {
-        // The library counts lines within the row; ours are the file's.
-        let message = error.to_string();
-        let message = message.split(" at line ").next().unwrap_or_default();
-        let cut_off = error.is_eof();
-        let help = if cut_off {
-            "the line is cut off: fetch the file again, or delete the line"
-        } else {
-            "each line must be like {\"timestamp\": 27482, \"input_length\": 6955, \"output_length\": 52}: correct or delete it"
-        };
-        TraceError {
-            path: self.path.clone(),
-            row: Some(self.line),
-            problem: format!("column {}: {message}; the row is `{}`", error.column(), excerpt(text)),
-            help: help.into(),
-            source: None,
-        }
+fn row_error(path: &str, line: u64, text: &[u8], error: &serde_json::Error) -> TraceError {
+    // The library counts lines within the row; ours are the file's.
+    let message = error.to_string();
+    let message = message.split(" at line ").next().unwrap_or_default();
+    let cut_off = error.is_eof();
+    let help = if cut_off {
+        "the line is cut off: fetch the file again, or delete the line"
+    } else {
+        "each line must be like {\"timestamp\": 27482, \"input_length\": 6955, \"output_length\": 52}: correct or delete it"
+    };
+    TraceError {
+        path: path.to_owned(),
+        row: Some(line),
+        problem: format!("column {}: {message}; the row is `{}`", error.column(), excerpt(text)),
+        help: help.into(),
+        source: None,
     }
 }
 

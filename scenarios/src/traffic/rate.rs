@@ -69,6 +69,12 @@ impl RateCursor {
         Self { rate, piece, offset_s, piece_start_ps: 0, lead_ps: lead_ns * 1000 }
     }
 
+    /// The rate here.
+    pub(crate) fn rate(&self) -> f64 {
+        let (start, end) = self.rate.pieces[self.piece];
+        (start + (end - start) * self.offset_s / PIECE_S).max(0.0)
+    }
+
     /// Moves on until the integral of the rate has grown by `area`; the time since the start in picoseconds, or `None`
     /// when that is after `end_ps`.
     pub(crate) fn advance(&mut self, mut area: f64, end_ps: u64) -> Option<u64> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::generate::Generator;
 use super::import::{FileTraffic, ReadOptions};
+use super::sessions::Sessions;
 use super::{SharedTrace, Traffic};
 use crate::error::TraceError;
 use crate::random::Keyed;
@@ -63,7 +64,7 @@ pub enum Format {
 pub struct Generate {
     /// How long.
     pub duration: HumanDuration,
-    /// Mean requests a second over a whole week of the profile.
+    /// Mean requests a second over a whole week of the profile; with `sessions`, all their turns counted.
     pub rate_per_s: f64,
     /// The calendar time of the start. Hours and weekdays of the profile are UTC.
     #[serde(default = "default_start")]
@@ -77,7 +78,7 @@ pub struct Generate {
     /// Relative rate of each of 7 days, Monday first. Only ratios count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weekday: Vec<f64>,
-    /// Prompt lengths: a mixture of lognormals.
+    /// Prompt lengths: a mixture of lognormals. With `sessions` these are the new message of each turn.
     #[serde(default = "chat_input")]
     pub input: Vec<Lognormal>,
     /// Output lengths: a mixture of lognormals.
@@ -89,6 +90,9 @@ pub struct Generate {
     /// No output is longer; a longer draw is cut to it.
     #[serde(default = "default_max_tokens")]
     pub max_output_tokens: u32,
+    /// Users who stay for several turns. Absent: each request stands alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<Sessions>,
 }
 
 /// How irregular arrivals are around the rate.
@@ -133,11 +137,12 @@ fn lognormals(rows: &[(f64, f64, f64)]) -> Vec<Lognormal> {
 }
 
 impl TrafficSpec {
-    /// Opens the source. `seed` is the scenario's; only generated traffic uses it.
+    /// Opens the source. `seed` is the scenario's; only generated traffic uses it. `prefixes`: whether the names of the
+    /// prompts' blocks are wanted, where a file has them.
     ///
     /// # Errors
     /// When the file can't be opened or its format is not recognised.
-    pub fn open(&self, seed: u64) -> Result<Box<dyn Traffic + Send>, TraceError> {
+    pub fn open(&self, seed: u64, prefixes: bool) -> Result<Box<dyn Traffic + Send>, TraceError> {
         match (&self.file, &self.generate) {
             (Some(file), _) => {
                 let options = ReadOptions {
@@ -145,6 +150,7 @@ impl TrafficSpec {
                     rate_scale: self.rate_scale,
                     repeat: self.repeat,
                     sort: self.sort,
+                    prefixes,
                 };
                 Ok(Box::new(FileTraffic::open(file, options)?))
             }
@@ -166,7 +172,7 @@ impl TrafficSpec {
     ///
     /// # Errors
     /// Those of [`open`](Self::open) and of reading.
-    pub fn load(&self, seed: u64) -> Result<SharedTrace, TraceError> {
-        SharedTrace::load_all(self.open(seed)?)
+    pub fn load(&self, seed: u64, prefixes: bool) -> Result<SharedTrace, TraceError> {
+        SharedTrace::load_all(self.open(seed, prefixes)?)
     }
 }

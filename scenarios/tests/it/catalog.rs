@@ -15,7 +15,10 @@ fn every_catalog_file_is_valid_self_contained_and_begins_with_its_claim() {
         let scenario = Scenario::load(&path).unwrap_or_else(|error| panic!("{error}"));
         assert!(scenario.traffic.generate.is_some(), "{} needs a download", path.display());
         assert_eq!(scenario.name, path.file_stem().unwrap().to_str().unwrap());
-        assert!(scenario.load_traffic().unwrap().arrivals.len() > 1000);
+        let arrivals = scenario.load_traffic().unwrap().arrivals.len() as u64;
+        let plan = scenario.session_plan();
+        let turns = |number| plan.as_ref().map_or(1, |plan| u64::from(plan.turns(number)));
+        assert!((0..arrivals).map(turns).sum::<u64>() > 1000);
         let again = Scenario::parse(&scenario.to_toml(), "resolved.toml").unwrap();
         assert_eq!(again, scenario);
         seen += 1;

@@ -156,3 +156,84 @@ fn keyed_draws_depend_on_purpose_and_ids_alone() {
     let mean = (0..100_000).map(|id| keyed.uniform("test", &[id])).sum::<f64>() / 100_000.0;
     assert!((mean - 0.5).abs() < 0.005, "{mean}");
 }
+
+/// Ten requests a second in sessions of `turns`, an hour.
+fn sessions(turns: &str, extra: &str) -> slackwater_scenarios::Scenario {
+    let text = format!(
+        "[fleet]\nreplicas = 1\n[from]\nengine = 'h100-qwen3-14b'\n[traffic.generate]\nduration = '1h'\nrate_per_s = 10\n\
+         input = [{{ median = 50, sigma = 0.5 }}]\n[traffic.generate.sessions]\nturns = {turns}\nthink = {{ median = '30s', \
+         p95 = '90s' }}\n{extra}"
+    );
+    slackwater_scenarios::Scenario::parse(&text, "x.toml").unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The first turns are as many fewer as a session has turns; all turns together are the rate asked for.
+#[test]
+fn sessions_begin_at_the_rate_of_requests_over_their_turns() {
+    for (turns, mean, variation) in [("{ fixed = 5 }", 5.0, 5.0), ("{ geometric = 4 }", 4.0, 7.0)] {
+        let scenario = sessions(turns, "");
+        let plan = scenario.session_plan().unwrap();
+        let begun = scenario.load_traffic().unwrap().arrivals;
+        let expected = 36_000.0 / mean;
+        assert!((begun.len() as f64 - expected).abs() < 4.0 * f64::sqrt(expected), "{}", begun.len());
+        let turns: u64 = (0..begun.len() as u64).map(|session| u64::from(plan.turns(session))).sum();
+        let deviation = f64::sqrt(36_000.0 * variation);
+        assert!((turns as f64 - 36_000.0).abs() < 4.0 * deviation, "{turns}");
+    }
+}
+
+/// Renewal theory met by counting: sessions that began in the hours before time 0, walked through one by one, against
+/// those drawn in their course. Catches: a pause met without regard to its length, a turn too early or too late.
+#[test]
+fn sessions_in_their_course_are_those_that_began_before() {
+    for (turns, mean) in [("{ fixed = 5 }", 5.0), ("{ geometric = 4 }", 4.0)] {
+        let scenario = sessions(turns, "");
+        let plan = scenario.session_plan().unwrap();
+        let hours = 4.0;
+        let begun: f64 = 36_000.0 * hours / mean;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a whole number
+        let count_begun = begun as u64;
+        let (mut under_way, mut turn_sum, mut left_sum) = (0.0, 0.0, 0.0);
+        for session in 0..count_begun {
+            let mut at = -3600.0 * hours * (session as f64 + 0.5) / begun;
+            for turn in 1..plan.turns(session) {
+                at += plan.think(session, turn).as_secs_f64();
+                if at >= 0.0 {
+                    under_way += 1.0;
+                    turn_sum += f64::from(turn);
+                    left_sum += at;
+                    break;
+                }
+            }
+        }
+        let drawn = plan.in_course();
+        let count = drawn.len() as f64;
+        let by = |value: fn(&slackwater_scenarios::traffic::InCourse) -> f64| {
+            drawn.iter().map(value).sum::<f64>() / count
+        };
+        assert!((count / under_way - 1.0).abs() < 0.15, "{turns}: {count} against {under_way}");
+        assert!((by(|met| f64::from(met.turn)) / (turn_sum / under_way) - 1.0).abs() < 0.1, "{turns}: turns");
+        assert!(
+            (by(|met| met.at_ps as f64 / 1e12) / (left_sum / under_way) - 1.0).abs() < 0.15,
+            "{turns}: what is left"
+        );
+    }
+    assert!(sessions("{ fixed = 5 }", "in_course = false").session_plan().unwrap().in_course().is_empty());
+}
+
+/// The k-th prompt is chosen with a weight of 1/k.
+#[test]
+fn system_prompts_are_as_popular_as_zipf_says() {
+    let scenario = sessions("{ fixed = 1 }", "system_prompts = { count = 4, tokens = 1000, zipf = 1 }");
+    let plan = scenario.session_plan().unwrap();
+    let mut chosen = [0.0; 4];
+    for session in 0..50_000 {
+        chosen[plan.system_prompt(session).unwrap() as usize] += 1.0 / 50_000.0;
+    }
+    let whole = 1.0 + 1.0 / 2.0 + 1.0 / 3.0 + 1.0 / 4.0;
+    for (rank, share) in chosen.iter().enumerate() {
+        let wanted = 1.0 / (rank as f64 + 1.0) / whole;
+        assert!((share - wanted).abs() < 0.01, "{chosen:?}");
+    }
+    assert!(scenario.load_traffic().unwrap().arrivals.iter().all(|arrival| arrival.input_tokens > 1000));
+}

@@ -140,3 +140,22 @@ fn streaming_and_loading_give_the_same() {
     assert_eq!(*loaded.arrivals, *streamed);
     assert_eq!(loaded.report, stream.report());
 }
+
+/// What the prompts begin with comes beside the arrivals, in the order of the arrivals, when it is asked for.
+#[test]
+fn a_trace_names_what_its_prompts_begin_with() {
+    let text = b"{\"timestamp\": 20, \"input_length\": 700, \"output_length\": 5, \"hash_ids\": [1, 2]}\n{\"timestamp\": 10, \"input_length\": 600, \"output_length\": 5, \"hash_ids\": [1, 3]}\n{\"timestamp\": 30, \"input_length\": 9, \"output_length\": 5}\n";
+    let asked = ReadOptions { sort: true, prefixes: true, ..ReadOptions::default() };
+    let named =
+        |options| load(text, options).unwrap().prefixes.iter().map(|ids| ids.to_vec()).collect::<Vec<_>>();
+    assert_eq!(named(asked), [vec![1, 3], vec![1, 2], vec![]]);
+    assert!(named(ReadOptions { prefixes: false, ..asked }).is_empty(), "not asked for");
+    // Played again, other people ask other things, but share them as before.
+    let again = named(ReadOptions { repeat: 2, ..asked });
+    assert_eq!(again[..3], named(asked));
+    assert_eq!(again[3][0], again[4][0]);
+    assert!(!again[3].contains(&1) && again[3][1] != again[4][1]);
+    let bad = b"{\"timestamp\": 20, \"input_length\": 700, \"output_length\": 5, \"hash_ids\": [1, -2]}\n";
+    let message = load(bad, asked).unwrap_err().to_string();
+    assert!(message.contains("-2"), "{message}");
+}

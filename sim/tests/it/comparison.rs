@@ -64,7 +64,7 @@ impl Trial {
     fn word(&self, seed: u64) -> (Verdict, u32) {
         let scenario = self.scenario(seed);
         let setup = Arc::new(Setup::new(&scenario).unwrap());
-        let traffic = scenario.traffic.load(seed).unwrap();
+        let traffic = scenario.traffic.load(seed, false).unwrap();
         let traffic = slackwater_sim::TraceCursor::new(Arc::new(traffic));
         let options = RunOptions { series: false, rows: false };
         let mut world = World::new(setup, traffic, options).unwrap();

@@ -30,6 +30,7 @@ pub(crate) struct Engine {
     pub(crate) asynchronous: bool,
     /// Reserve room for the first chunk only.
     pub(crate) reserve_chunk: bool,
+    pub(crate) prefix_caching: bool,
     pub(crate) inbound_ms: f64,
     pub(crate) outbound_ms: f64,
     pub(crate) jitter: f64,
@@ -47,6 +48,7 @@ impl Default for Engine {
             kv_blocks: 65_536,
             asynchronous: false,
             reserve_chunk: false,
+            prefix_caching: false,
             inbound_ms: 0.0,
             outbound_ms: 0.0,
             jitter: 0.0,
@@ -70,6 +72,8 @@ pub(crate) struct Spec {
     pub(crate) slo: String,
     /// Lines under `[rollout]`.
     pub(crate) rollout: String,
+    /// Lines under `[traffic.generate]`, of which only the sessions matter here.
+    pub(crate) generate: String,
     /// `[[faults]]` tables.
     pub(crate) faults: String,
     /// Guards of the plan, beside those of the scenario.
@@ -87,6 +91,7 @@ impl Default for Spec {
             clients: "timeout = \"30d\"".to_owned(),
             slo: String::new(),
             rollout: String::new(),
+            generate: String::new(),
             faults: String::new(),
             guards: Vec::new(),
         }
@@ -95,7 +100,8 @@ impl Default for Spec {
 
 impl Spec {
     pub(crate) fn toml(&self) -> String {
-        let Self { seed, replicas, engine, to, router, clients, slo, rollout, faults, guards: _ } = self;
+        let Self { seed, replicas, engine, to, router, clients, slo, rollout, generate, faults, guards: _ } =
+            self;
         let mut text = format!("seed = {seed}\n[fleet]\nreplicas = {replicas}\n[from]\n");
         let scheduling = if engine.asynchronous { "async" } else { "sync" };
         let reserve = if engine.reserve_chunk { "chunk" } else { "whole_prompt" };
@@ -105,7 +111,7 @@ impl Spec {
             "stop = \"1s\"\ngpu_release = \"1s\"\nstartup = \"10s\"\nwarm_up = \"1s\"\n[from.engine]\nsource = \
              \"test\"\nform = \"linear\"\nc0_ms = {:?}\nc_tok_us = {:?}\nc_seq_us = {:?}\nmax_num_seqs = \
              {}\nmax_num_batched_tokens = {}\nblock_size = {}\nkv_blocks = {}\nscheduling = \"{scheduling}\"\nreserve = \
-             \"{reserve}\"\nfront_end = {{ inbound_ms = {:?}, outbound_ms = {:?}, jitter = {:?} }}",
+             \"{reserve}\"\nprefix_caching = {}\nfront_end = {{ inbound_ms = {:?}, outbound_ms = {:?}, jitter = {:?} }}",
             engine.c0_ms,
             engine.c_tok_us,
             engine.c_seq_us,
@@ -113,6 +119,7 @@ impl Spec {
             engine.max_num_batched_tokens,
             engine.block_size,
             engine.kv_blocks,
+            engine.prefix_caching,
             engine.inbound_ms,
             engine.outbound_ms,
             engine.jitter,
@@ -124,6 +131,7 @@ impl Spec {
             writeln!(text, "[{name}]\n{lines}").unwrap();
         }
         text.push_str("[traffic.generate]\nduration = \"1h\"\nrate_per_s = 1.0\n");
+        writeln!(text, "{generate}").unwrap();
         text.push_str(faults);
         text
     }
@@ -206,6 +214,7 @@ pub(crate) enum Outcome {
     Cut,
     TimedOut,
     Rejected,
+    NeverSent,
 }
 
 pub(crate) fn outcome(row: &RequestRow) -> Outcome {
@@ -228,7 +237,12 @@ pub(crate) fn trace(requests: impl IntoIterator<Item = (f64, u32, u32)>) -> Arc<
         })
         .collect();
     assert!(arrivals.is_sorted_by_key(|arrival| arrival.at_ps));
-    Arc::new(SharedTrace { arrivals: arrivals.into(), epoch_ns: None, report: ImportReport::default() })
+    Arc::new(SharedTrace {
+        arrivals: arrivals.into(),
+        prefixes: Arc::default(),
+        epoch_ns: None,
+        report: ImportReport::default(),
+    })
 }
 
 /// Equal up to the rounding of seconds in floating point.

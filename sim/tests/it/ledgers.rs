@@ -57,11 +57,10 @@ fn requests() -> impl Strategy<Value = Vec<(u32, u32, u32)>> {
 
 fn engine() -> impl Strategy<Value = Engine> {
     let shape = (2.0..60.0, 0.0..400.0, 0.0..300.0, 1..20_u32, 20..400_u32, 20..300_u32);
-    let ways =
-        (any::<bool>(), any::<bool>(), prop_oneof![Just(0.0), 0.0..200.0], prop_oneof![Just(0.0), 0.0..1.0]);
+    let ways = (any::<[bool; 3]>(), prop_oneof![Just(0.0), 0.0..200.0], prop_oneof![Just(0.0), 0.0..1.0]);
     (shape, ways).prop_map(|(shape, ways)| {
         let (c0_ms, c_tok_us, c_seq_us, max_num_seqs, tokens, kv_blocks) = shape;
-        let (asynchronous, reserve_chunk, delay_ms, jitter) = ways;
+        let ([asynchronous, reserve_chunk, prefix_caching], delay_ms, jitter) = ways;
         Engine {
             c0_ms,
             c_tok_us,
@@ -72,6 +71,7 @@ fn engine() -> impl Strategy<Value = Engine> {
             kv_blocks,
             asynchronous,
             reserve_chunk,
+            prefix_caching,
             inbound_ms: delay_ms,
             outbound_ms: delay_ms / 2.0,
             jitter,
@@ -97,6 +97,7 @@ fn router() -> impl Strategy<Value = String> {
         Just("policy = \"least-connections\"".to_owned()),
         Just("policy = \"random-two-choices\"".to_owned()),
         Just("policy = \"haproxy-leastconn\"\nslow_start = 3".to_owned()),
+        Just("policy = \"prefix-aware\"\nprefix_aware = { balance_abs_threshold = 3 }".to_owned()),
         (1..4_u32, any::<bool>()).prop_map(|(workers, zone)| format!(
             "policy = \"nginx-least-conn\"\nworkers = {workers}\nzone = {zone}"
         )),
@@ -105,7 +106,12 @@ fn router() -> impl Strategy<Value = String> {
         2 => Just(String::new()),
         1 => (0.1..10.0).prop_map(|seconds: f64| format!("\nread_timeout = {seconds:?}"))
     ];
-    (policy, read_timeout).prop_map(|(policy, read_timeout)| policy + &read_timeout)
+    let sticky = prop_oneof![
+        2 => Just(""),
+        1 => Just("\nsticky = \"session\""),
+        1 => Just("\nsticky = \"version\"")
+    ];
+    (policy, sticky, read_timeout).prop_map(|(policy, sticky, read_timeout)| policy + sticky + &read_timeout)
 }
 
 fn clients() -> impl Strategy<Value = String> {
@@ -155,14 +161,34 @@ fn guards() -> impl Strategy<Value = Vec<Guard>> {
     ]
 }
 
+/// Requests that stand alone, or users who come back.
+fn generate() -> impl Strategy<Value = String> {
+    let turns = prop_oneof![
+        (1..6_u32).prop_map(|count| format!("{{ fixed = {count} }}")),
+        (1.0..5.0).prop_map(|mean: f64| format!("{{ geometric = {mean:?} }}")),
+    ];
+    let think = prop_oneof![Just("0"), Just("3"), Just("{ median = \"2s\", p95 = \"20s\" }")];
+    let prompts = prop_oneof![Just(""), Just("system_prompts = { count = 3, tokens = 40 }")];
+    let sessions = (turns, think, any::<bool>(), prompts, 60..2_000_u32).prop_map(
+        |(turns, think, in_course, prompts, most)| {
+            format!(
+                "input = [{{ median = 40, sigma = 1 }}]\noutput = [{{ median = 50, sigma = 1 }}]\nmax_input_tokens = \
+                 {most}\n[traffic.generate.sessions]\nturns = {turns}\nthink = {think}\nin_course = \
+                 {in_course}\n{prompts}"
+            )
+        },
+    );
+    prop_oneof![Just(String::new()), sessions]
+}
+
 pub(crate) fn small() -> impl Strategy<Value = Small> {
     let slo = (0.05..5.0, 0.01..0.2, 0.1..20.0).prop_map(|(ttft, tpot, e2e): (f64, f64, f64)| {
         format!("ttft = {ttft:?}\ntpot = {tpot:?}\ne2e = {e2e:?}")
     });
     let start = prop_oneof![Just(0.0), Just(1.0), 0.0..1.0];
-    let world = (0..1_000_000_u64, 2..6_u32, engine(), to(), router());
+    let world = (0..1_000_000_u64, 2..6_u32, engine(), to(), router(), generate());
     (world, clients(), slo, rollout(), guards(), requests(), start).prop_map(
-        |((seed, replicas, engine, to, router), clients, slo, rollout, guards, requests, start)| {
+        |((seed, replicas, engine, to, router, generate), clients, slo, rollout, guards, requests, start)| {
             // Two at once need a third that serves.
             // And approvals of single moves are not for two at once (`regressions` says why).
             let alone = replicas == 2 || rollout.contains("approval");
@@ -177,6 +203,7 @@ pub(crate) fn small() -> impl Strategy<Value = Small> {
                     clients,
                     slo,
                     rollout,
+                    generate,
                     guards,
                     ..Spec::default()
                 },
@@ -250,6 +277,7 @@ fn agree(run: &Run) {
     assert_eq!(count(Outcome::Cut), requests.cut);
     assert_eq!(count(Outcome::TimedOut), requests.timed_out);
     assert_eq!(count(Outcome::Rejected), requests.rejected);
+    assert_eq!(count(Outcome::NeverSent), requests.never_sent);
     let missed: u64 = result.phases.iter().map(|phase| phase.missed).sum();
     let rows_missed = rows.iter().filter(|row| !row.met_slo).count() as u64;
     assert_eq!(missed, rows_missed + requests.unfinished);
@@ -290,6 +318,7 @@ fn phases(result: &SimulationResult, rows: &[RequestRow]) {
         sum.cut += ledger.cut;
         sum.timed_out += ledger.timed_out;
         sum.rejected += ledger.rejected;
+        sum.never_sent += ledger.never_sent;
         sum.unfinished += ledger.unfinished;
         sum.retried += ledger.retried;
         assert!(phase.from_s <= phase.until_s);

@@ -6,6 +6,7 @@
 // Helpers, not only tests, may fail loudly.
 #![allow(clippy::unwrap_used)]
 
+mod caches;
 mod closed_forms;
 mod comparison;
 mod faults;
@@ -17,6 +18,7 @@ mod regressions;
 mod retries;
 mod rollouts;
 mod routers;
+mod sessions;
 mod silence;
 mod swarm;
 mod verdicts;
