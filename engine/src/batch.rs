@@ -175,6 +175,12 @@ impl DecodeSet {
     pub(crate) fn blocks(&self, tokens: u64) -> u64 {
         self.block_size.blocks(tokens)
     }
+
+    /// Blocks that so many tokens fill.
+    #[inline]
+    pub(crate) fn full_blocks(&self, tokens: u64) -> u64 {
+        self.block_size.split(tokens).0
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::pool::MOST_BLOCKS;
+
 /// When the batch of a step is fixed; see the crate's documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -61,6 +63,9 @@ pub enum ConfigError {
     /// Block sizes above this are not found in practice and would make counters large.
     #[error("block_size is {0}; at most 65536 is supported")]
     BlockSize(u32),
+    /// With prefix caching each block is kept one by one.
+    #[error("kv_blocks is {0}; with prefix_caching at most {MOST_BLOCKS} are supported")]
+    TooManyBlocks(u32),
 }
 
 impl ReplicaConfig {
@@ -87,6 +92,9 @@ impl ReplicaConfig {
         }
         if self.block_size > 65536 {
             return Err(ConfigError::BlockSize(self.block_size));
+        }
+        if self.prefix_caching && self.kv_blocks > MOST_BLOCKS {
+            return Err(ConfigError::TooManyBlocks(self.kv_blocks));
         }
         Ok(())
     }

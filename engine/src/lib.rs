@@ -76,8 +76,8 @@
 //!
 //! **Ids.** [`Replica::submit_with_blocks`] names the full blocks of the request's whole context, prompt and then
 //! generated tokens, from the first on, each `block_size` tokens. Ids are chained: the same id, in whatever list, stands
-//! for the same tokens in the block and in everything before it, so it stands at the same place in every list. The list
-//! may end before the context does; the blocks past its end have no id, as all have after a plain [`Replica::submit`].
+//! for the same tokens in the block and in everything before it, so it stands at the same place in every list (the
+//! same number at another place is taken for another id). The list may end before the context does; the blocks past its end have no id, as all have after a plain [`Replica::submit`].
 //!
 //! **The free queue** holds every block that no request holds. At the start, and after a kill, these are all blocks, and
 //! none can be found. A block is *findable* under its id from the moment named below until it is taken from the head of
@@ -132,6 +132,9 @@
 mod batch;
 mod config;
 mod counters;
+mod findable;
+mod inputs;
+mod pool;
 mod replica;
 mod schedule;
 mod sequence;
@@ -140,7 +143,8 @@ pub mod step_time;
 
 pub use config::{ConfigError, ReplicaConfig, Room, Scheduling};
 pub use counters::{Counters, PrefixCounters};
-pub use replica::{Replica, ReplicaError, Unfinished};
+pub use inputs::Unfinished;
+pub use replica::{Replica, ReplicaError};
 pub use sequence::{Rejected, Request, SequenceId, Stop};
 pub use step_time::{Batch, Coefficients, Piece, StepTime, StepTimeForm, TimeOverflow};
 

@@ -6,7 +6,8 @@ use std::collections::{BinaryHeap, VecDeque};
 use crate::batch::DecodeSet;
 use crate::config::{ConfigError, ReplicaConfig};
 use crate::counters::{Counters, PrefixCounters};
-use crate::sequence::{NONE, Place, Rejected, Request, Sequence, SequenceId, Stop};
+use crate::pool::BlockPool;
+use crate::sequence::{NONE, Place, Sequence, Stop};
 use crate::step_time::{Batch, Piece, StepTime, TimeOverflow};
 use crate::{Output, Ps};
 
@@ -16,15 +17,6 @@ pub enum ReplicaError {
     /// The clock left its range.
     #[error(transparent)]
     Time(#[from] TimeOverflow),
-}
-
-/// A request that was alive when its replica was killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unfinished {
-    /// The tag given at submission.
-    pub tag: u32,
-    /// Tokens emitted before the kill.
-    pub tokens: u32,
 }
 
 /// When the last token of a request is reported (or when it leaves the batch), in the order of a heap.
@@ -47,10 +39,10 @@ pub(crate) struct PendingFirst {
 
 /// Steps that run without anything to decide between them.
 #[derive(Debug, Clone, Copy)]
-struct Jump {
-    piece: Piece,
-    steps: u64,
-    end: Ps,
+pub(crate) struct Jump {
+    pub(crate) piece: Piece,
+    pub(crate) steps: u64,
+    pub(crate) end: Ps,
 }
 
 /// One inference replica. See the crate's documentation for what it does.
@@ -58,12 +50,12 @@ struct Jump {
 pub struct Replica<S> {
     pub(crate) config: ReplicaConfig,
     pub(crate) lag: u64,
-    form: S,
+    pub(crate) form: S,
     /// The form that was in force at the last decision, when it has been replaced since.
-    former: Option<S>,
+    pub(crate) former: Option<S>,
     pub(crate) sequences: Vec<Sequence>,
     pub(crate) vacant: Vec<u32>,
-    born: u64,
+    pub(crate) born: u64,
     pub(crate) admissions: u64,
 
     // Running requests, linked in admission order.
@@ -75,27 +67,29 @@ pub struct Replica<S> {
     /// Slot and `born` of the waiting; entries of cancelled requests are stale and skipped.
     pub(crate) waiting: VecDeque<(u32, u64)>,
     pub(crate) waiting_len: u32,
-    inbox: VecDeque<(Ps, u32, u64)>,
-    cancelled: Vec<u32>,
-    alive: u32,
+    pub(crate) inbox: VecDeque<(Ps, u32, u64)>,
+    pub(crate) cancelled: Vec<u32>,
+    pub(crate) alive: u32,
 
     pub(crate) decoding: DecodeSet,
     pub(crate) free_blocks: u32,
+    /// The blocks one by one, with prefix caching only.
+    pub(crate) pool: Option<Box<BlockPool>>,
     /// Requests that finished their prefill in the last decided step, to decode from the next on.
     pub(crate) joining: Vec<(u32, u64)>,
     pub(crate) first_tokens: VecDeque<PendingFirst>,
     pub(crate) ends: BinaryHeap<Reverse<Departure>>,
     /// Asynchronous scheduling: requests whose foreseen end takes them out of the batch before it is reported.
-    leaves: BinaryHeap<Reverse<Departure>>,
+    pub(crate) leaves: BinaryHeap<Reverse<Departure>>,
 
     /// Time and step of the last decision.
-    at: Ps,
+    pub(crate) at: Ps,
     pub(crate) step: u64,
-    jump: Option<Jump>,
+    pub(crate) jump: Option<Jump>,
     /// Asynchronous scheduling: the step decided last, which runs after the one in flight. `None`: it is empty.
-    ahead: Option<Piece>,
+    pub(crate) ahead: Option<Piece>,
     /// Whether the step decided last computed prompts.
-    had_prefill: bool,
+    pub(crate) had_prefill: bool,
     pub(crate) counters: Counters,
 }
 
@@ -125,6 +119,7 @@ impl<S: StepTime> Replica<S> {
             alive: 0,
             decoding: DecodeSet::new(config.block_size),
             free_blocks: config.kv_blocks,
+            pool: config.prefix_caching.then(|| Box::new(BlockPool::new(config.kv_blocks))),
             joining: Vec::new(),
             first_tokens: VecDeque::new(),
             ends: BinaryHeap::new(),
@@ -179,7 +174,7 @@ impl<S: StepTime> Replica<S> {
     /// What the prefix cache did so far; all zero without one. Blocks that a jump takes are counted when the jump ends.
     #[must_use]
     pub fn prefix_counters(&self) -> PrefixCounters {
-        PrefixCounters::default()
+        self.pool.as_ref().map(|pool| pool.counters).unwrap_or_default()
     }
 
     /// Time of the next decision at which something can change; `None` when idle with nothing submitted.
@@ -190,188 +185,6 @@ impl<S: StepTime> Replica<S> {
             Some(jump) => Some(jump.end),
             None => self.inbox.front().map(|&(ready_at, ..)| ready_at),
         }
-    }
-
-    /// Hands in a request that can be scheduled from `ready_at` on, which must not be before the time advanced to.
-    ///
-    /// # Errors
-    /// When the request could never be served here; nothing is changed then.
-    pub fn submit(&mut self, ready_at: Ps, request: Request) -> Result<SequenceId, Rejected> {
-        if request.prompt == 0 || request.output == 0 {
-            return Err(Rejected::Empty);
-        }
-        let longest = u64::from(request.prompt) + u64::from(request.output) - 1;
-        let needed = longest.div_ceil(u64::from(self.config.block_size));
-        if needed > u64::from(self.config.kv_blocks) || longest >= u64::from(u32::MAX) {
-            return Err(Rejected::TooLong { needed, available: self.config.kv_blocks });
-        }
-        self.born += 1;
-        let sequence = Sequence {
-            tag: request.tag,
-            prompt: request.prompt,
-            output: request.output,
-            emitted_before: 0,
-            computed: 0,
-            stop: request.stop,
-            place: Place::Inbox,
-            in_batch: false,
-            cancelled: false,
-            older: NONE,
-            newer: NONE,
-            admission: 0,
-            born: self.born,
-            first_step: 0,
-            end_step: 0,
-        };
-        let slot = if let Some(slot) = self.vacant.pop() {
-            self.sequences[slot as usize] = sequence;
-            slot
-        } else {
-            self.sequences.push(sequence);
-            u32::try_from(self.sequences.len() - 1).expect("fewer than 2^32 requests alive at once")
-        };
-        // Ready times come nearly in order, so the place is found from the back; equal times keep their order.
-        let mut place = self.inbox.len();
-        while place > 0 && self.inbox[place - 1].0 > ready_at {
-            place -= 1;
-        }
-        if place == self.inbox.len() {
-            self.inbox.push_back((ready_at, slot, self.born));
-        } else {
-            self.inbox.insert(place, (ready_at, slot, self.born));
-        }
-        self.alive += 1;
-        self.counters.submitted += 1;
-        self.cut_jump_at(ready_at);
-        Ok(SequenceId { slot, born: self.born })
-    }
-
-    /// Hands in a request as [`Self::submit`] does, with the chained ids of the full blocks of its whole context, prompt
-    /// and then generated tokens, from the first on, in the block size of this replica. The list may be shorter than the
-    /// context (what is past its end can't be found by anybody); what is longer is ignored.
-    ///
-    /// # Errors
-    /// When the request could never be served here; nothing is changed then.
-    pub fn submit_with_blocks(
-        &mut self,
-        ready_at: Ps,
-        request: Request,
-        _blocks: &[u64],
-    ) -> Result<SequenceId, Rejected> {
-        self.submit(ready_at, request)
-    }
-
-    /// Output tokens that a request emitted at times before `at`, asked before what the replica does at `at`; `None` when
-    /// it has ended, was cancelled, or is not this replica's.
-    #[must_use]
-    pub fn emitted(&self, id: SequenceId, at: Ps) -> Option<u32> {
-        let sequence = self.sequences.get(id.slot as usize)?;
-        if sequence.born != id.born || sequence.place == Place::Vacant || sequence.cancelled {
-            return None;
-        }
-        Some(sequence.emitted_by(self.ended_before(at)))
-    }
-
-    /// From time `at` on decisions time their steps by `form`, before what the replica does at `at`. Steps decided before
-    /// keep their durations.
-    pub fn set_form(&mut self, at: Ps, form: S) {
-        self.former.get_or_insert(std::mem::replace(&mut self.form, form));
-        self.cut_jump_at(at);
-    }
-
-    /// Cancels a request at time `at`, before what the replica does at `at`. Returns the tokens it had emitted at
-    /// steps that ended before `at`, or `None` when it had already ended.
-    pub fn cancel(&mut self, at: Ps, id: SequenceId) -> Option<u32> {
-        let sequence = self.sequences.get(id.slot as usize)?;
-        if sequence.born != id.born || sequence.place == Place::Vacant || sequence.cancelled {
-            return None;
-        }
-        let tokens = sequence.emitted_by(self.ended_before(at));
-        match sequence.place {
-            Place::Vacant => return None,
-            Place::Inbox => {
-                self.inbox.retain(|&(_, slot, born)| (slot, born) != (id.slot, id.born));
-                self.vacate(id.slot);
-            }
-            Place::Waiting => {
-                self.waiting_len -= 1;
-                self.vacate(id.slot);
-                // Whoever waited behind it may be admitted at the next decision.
-                self.cut_jump_at(at);
-            }
-            Place::Prefill | Place::Decode => {
-                self.sequences[id.slot as usize].cancelled = true;
-                self.cancelled.push(id.slot);
-                self.cut_jump_at(at);
-            }
-        }
-        self.alive -= 1;
-        self.counters.cancelled += 1;
-        Some(tokens)
-    }
-
-    /// Ends everything at time `at`, before what the replica does at `at`, and leaves it empty and idle. Returns the
-    /// requests that were alive: running ones in admission order, waiting ones in the order of the queue, then those
-    /// not yet ready.
-    pub fn kill(&mut self, at: Ps) -> Vec<Unfinished> {
-        if self.jump.is_some() {
-            let silent = self.silent_decisions_before(at);
-            self.settle(silent, silent);
-            // Of the step in flight too: the GPU was busy until it was killed.
-            self.counters.busy_ps += at.saturating_sub(self.at);
-        }
-        let ended = self.step - 1 - self.lag;
-        let mut unfinished = Vec::with_capacity(self.alive as usize);
-        let mut note = |sequence: &Sequence| {
-            if !sequence.cancelled {
-                unfinished.push(Unfinished { tag: sequence.tag, tokens: sequence.emitted_by(ended) });
-            }
-        };
-        let mut wasted = 0;
-        let mut slot = self.oldest;
-        while slot != NONE {
-            let sequence = &self.sequences[slot as usize];
-            note(sequence);
-            wasted += u64::from(sequence.in_batch && sequence.end_step < self.step);
-            slot = sequence.newer;
-        }
-        let queued = self.waiting.iter().map(|&(slot, born)| (slot, born));
-        for (slot, born) in queued.chain(self.inbox.iter().map(|&(_, slot, born)| (slot, born))) {
-            let sequence = &self.sequences[slot as usize];
-            if sequence.born == born && matches!(sequence.place, Place::Waiting | Place::Inbox) {
-                note(sequence);
-            }
-        }
-        self.counters.wasted_tokens += wasted;
-        self.counters.killed += u64::from(self.alive);
-        debug_assert_eq!(unfinished.len(), self.alive as usize);
-        self.clear();
-        unfinished
-    }
-
-    fn clear(&mut self) {
-        self.sequences.clear();
-        self.vacant.clear();
-        self.oldest = NONE;
-        self.newest = NONE;
-        self.running = 0;
-        self.prefilling = NONE;
-        self.waiting.clear();
-        self.waiting_len = 0;
-        self.inbox.clear();
-        self.cancelled.clear();
-        self.alive = 0;
-        self.decoding.clear();
-        self.free_blocks = self.config.kv_blocks;
-        self.joining.clear();
-        self.first_tokens.clear();
-        self.ends.clear();
-        self.leaves.clear();
-        self.jump = None;
-        self.ahead = None;
-        self.had_prefill = false;
-        // Steps that never ran must not be taken for one in flight.
-        self.step += 2;
     }
 
     /// Does everything the replica decides before `until`, and reports it in order.
@@ -494,12 +307,13 @@ impl<S: StepTime> Replica<S> {
 
     /// Moves the clock's step on by `steps`, of which the first `silent` decisions changed nothing but the contexts.
     #[inline]
-    fn settle(&mut self, steps: u64, silent: u64) {
+    pub(crate) fn settle(&mut self, steps: u64, silent: u64) {
         self.decoding.context += steps * self.decoding.seqs;
         if silent > 0 {
             let blocks = self.decoding.blocks_after(self.step, silent);
             // Jumps are limited so that the blocks are there.
-            self.free_blocks -= u32::try_from(blocks).expect("a jump takes no more blocks than are free");
+            let blocks = u32::try_from(blocks).expect("a jump takes no more blocks than are free");
+            self.take_unassigned(blocks);
             self.counters.steps += silent;
             self.counters.decode_tokens += silent * self.decoding.seqs;
             self.note_peak();
@@ -511,35 +325,6 @@ impl<S: StepTime> Replica<S> {
     fn note_peak(&mut self) {
         let used = u64::from(self.config.kv_blocks - self.free_blocks);
         self.counters.kv_blocks_peak = self.counters.kv_blocks_peak.max(used);
-    }
-
-    /// Ends the jump at its first decision at or after `at`.
-    #[inline]
-    fn cut_jump_at(&mut self, at: Ps) {
-        if let Some(jump) = &mut self.jump
-            && at < jump.end
-            && jump.steps > 1
-        {
-            jump.steps = jump.piece.steps_covering(at.saturating_sub(self.at), jump.steps).max(1);
-            // Shorter than the sum that fitted before.
-            jump.end = self.at + jump.piece.sum(jump.steps).unwrap_or(u64::MAX - self.at);
-        }
-    }
-
-    /// Decisions after the last one that lie before `at`, all of them silent.
-    fn silent_decisions_before(&self, at: Ps) -> u64 {
-        match &self.jump {
-            Some(jump) if at > self.at => {
-                jump.piece.steps_covering(at - self.at, jump.steps).saturating_sub(1).min(jump.steps - 1)
-            }
-            _ => 0,
-        }
-    }
-
-    /// The last step that ended before `at`.
-    fn ended_before(&self, at: Ps) -> u64 {
-        // At the decision for `step` the step before the one in flight has ended.
-        self.step + self.silent_decisions_before(at) - 1 - self.lag
     }
 
     /// Requests whose foreseen last token is in flight leave the batch (asynchronous scheduling only).

@@ -8,6 +8,7 @@
 use std::cmp::Reverse;
 
 use crate::config::Room;
+use crate::pool::Hits;
 use crate::replica::{Departure, PendingFirst, Replica, Scheduled};
 use crate::sequence::{NONE, Place};
 use crate::step_time::{Batch, StepTime};
@@ -21,7 +22,7 @@ impl<S: StepTime> Replica<S> {
             // At most free_blocks, a u32.
             #[allow(clippy::cast_possible_truncation)]
             let wanted = wanted as u32;
-            self.free_blocks -= wanted;
+            self.take_unassigned(wanted);
         } else {
             self.decode_with_preemption(step);
             preempted = true;
@@ -59,7 +60,7 @@ impl<S: StepTime> Replica<S> {
                         return;
                     }
                 }
-                self.free_blocks -= 1;
+                self.take_unassigned(1);
             }
             slot = self.sequences[slot as usize].newer;
         }
@@ -77,7 +78,7 @@ impl<S: StepTime> Replica<S> {
             self.preempt(slot, step);
             return false;
         }
-        self.free_blocks -= more;
+        self.take_for_chunk(slot, more, chunk);
         self.compute_chunk(slot, chunk, step, batch);
         *budget -= chunk;
         true
@@ -93,27 +94,65 @@ impl<S: StepTime> Replica<S> {
                 continue;
             }
             let to_prefill = sequence.to_prefill();
-            let chunk = to_prefill.min(*budget);
-            let blocks = self.blocks(chunk);
+            let hits = self.look_up(slot, to_prefill);
+            // Fewer tokens than are to be computed.
+            let hit_tokens = hits.blocks * self.config.block_size;
+            let chunk = (to_prefill - hit_tokens).min(*budget);
+            let blocks = self.blocks(hit_tokens + chunk) - hits.blocks;
             let room = match self.config.room {
-                Room::WholePrompt => self.blocks(to_prefill),
+                Room::WholePrompt => self.blocks(to_prefill) - hits.blocks,
                 Room::Chunk => blocks,
             };
-            if room > self.free_blocks {
+            if room + hits.free > self.free_blocks {
                 break;
             }
             self.waiting.pop_front();
             self.waiting_len -= 1;
-            self.free_blocks -= blocks;
             self.admissions += 1;
             let sequence = &mut self.sequences[slot as usize];
             sequence.admission = self.admissions;
             sequence.place = Place::Prefill;
-            sequence.computed = 0;
+            sequence.computed = hit_tokens;
             self.link_newest(slot);
             self.prefilling = slot;
+            self.hold_hits(slot, to_prefill, hits);
+            self.take_for_chunk(slot, blocks, chunk);
             self.compute_chunk(slot, chunk, step, batch);
             *budget -= chunk;
+        }
+    }
+
+    /// What a waiting request with so many tokens to compute finds in the prefix cache.
+    #[inline]
+    fn look_up(&mut self, slot: u32, to_prefill: u32) -> Hits {
+        match &mut self.pool {
+            // Without a free block there is no room for the last token, and so no need to look.
+            Some(pool) if self.free_blocks > 0 => {
+                pool.look_up(slot, (to_prefill - 1) / self.config.block_size)
+            }
+            _ => Hits::default(),
+        }
+    }
+
+    /// An admitted request holds what it has just found.
+    #[inline]
+    fn hold_hits(&mut self, slot: u32, to_prefill: u32, hits: Hits) {
+        if let Some(pool) = &mut self.pool {
+            pool.hold_found(slot);
+            self.free_blocks -= hits.free;
+            pool.counters.looked_up_tokens += u64::from(to_prefill);
+            pool.counters.hit_tokens += u64::from(hits.blocks) * u64::from(self.config.block_size);
+        }
+    }
+
+    /// A request takes blocks for the chunk it computes next.
+    #[inline]
+    fn take_for_chunk(&mut self, slot: u32, blocks: u32, chunk: u32) {
+        self.free_blocks -= blocks;
+        if let Some(pool) = &mut self.pool {
+            pool.take(blocks, Some(slot));
+            let computed = self.sequences[slot as usize].computed + chunk;
+            pool.fill(slot, computed / self.config.block_size);
         }
     }
 
@@ -155,7 +194,7 @@ impl<S: StepTime> Replica<S> {
     /// The newest request gives its blocks back and waits at the head of the queue, to compute again all it had.
     fn preempt(&mut self, slot: u32, step: u64) {
         self.counters.preemptions += 1;
-        self.free_blocks += self.blocks_held(slot, step);
+        self.give_blocks_back(slot, step);
         self.leave_batch(slot, step);
         self.unlink(slot);
         let sequence = &mut self.sequences[slot as usize];

@@ -29,9 +29,39 @@ impl<S> Replica<S> {
         self.decoding.blocks(tokens) as u32
     }
 
+    /// A running request gives its blocks back in the decision for `step`.
+    #[inline]
+    pub(crate) fn give_blocks_back(&mut self, slot: u32, step: u64) {
+        let held = self.blocks_held(slot, step);
+        self.free_blocks += if self.pool.is_some() { self.give_back_to_pool(slot, step, held) } else { held };
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // at most kv_blocks, by the check at submission
+    fn give_back_to_pool(&mut self, slot: u32, step: u64, held: u32) -> u32 {
+        let Some(pool) = &mut self.pool else { return held };
+        let sequence = &self.sequences[slot as usize];
+        let tokens = match sequence.place {
+            Place::Decode => {
+                let ended = (step - 1 - self.lag).min(sequence.end_step);
+                u64::from(sequence.to_prefill()) + ended.saturating_sub(sequence.first_step)
+            }
+            _ => u64::from(sequence.computed),
+        };
+        pool.give_back(slot, held, self.decoding.full_blocks(tokens) as u32)
+    }
+
+    /// So many blocks are taken by decoding requests.
+    #[inline]
+    pub(crate) fn take_unassigned(&mut self, blocks: u32) {
+        self.free_blocks -= blocks;
+        if let Some(pool) = &mut self.pool {
+            pool.take(blocks, None);
+        }
+    }
+
     /// A running request gives everything back and is gone.
     pub(crate) fn release(&mut self, slot: u32, step: u64) {
-        self.free_blocks += self.blocks_held(slot, step);
+        self.give_blocks_back(slot, step);
         self.leave_batch(slot, step);
         self.unlink(slot);
         self.vacate(slot);

@@ -6,3 +6,4 @@ mod hand_cases;
 mod oracle;
 mod oracle_blocks;
 mod pair;
+mod prefix_cases;
