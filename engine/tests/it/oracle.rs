@@ -357,9 +357,9 @@ impl<S: StepTime> Oracle<S> {
 
     /// The first blocks of a request, which are filled, become findable as far as they have ids and are not yet.
     fn make_findable(&mut self, id: Id, filled: &[BlockIndex]) {
-        for (&block, &name) in filled.iter().zip(&self.sequences[id].ids) {
+        for (place, (&block, &number)) in filled.iter().zip(&self.sequences[id].ids).enumerate() {
             if !self.blocks.is_findable(block) {
-                self.blocks.make_findable(block, name);
+                self.blocks.make_findable(block, (place, number));
             }
         }
     }
@@ -496,7 +496,13 @@ impl<S: StepTime> Oracle<S> {
     /// The longest run of its first blocks that can all be found, short of the last of `tokens`.
     fn look_up(&self, id: Id, tokens: u32) -> Vec<BlockIndex> {
         let most = (tokens - 1) / self.config.block_size;
-        self.sequences[id].ids.iter().take(most as usize).map_while(|&name| self.blocks.find(name)).collect()
+        self.sequences[id]
+            .ids
+            .iter()
+            .enumerate()
+            .take(most as usize)
+            .map_while(|(place, &number)| self.blocks.find((place, number)))
+            .collect()
     }
 
     /// Puts `taken` tokens of a running request into the step, with the blocks they need.

@@ -12,11 +12,14 @@ use std::collections::BTreeMap;
 /// Index of a block; never changes.
 pub(crate) type BlockIndex = usize;
 
+/// What a block can be found under: its place in a list, and the number there.
+pub(crate) type BlockId = (usize, u64);
+
 #[derive(Debug, Clone, Default)]
 struct Block {
     holders: u32,
     /// The id it can be found under, and which it was among all that ever became findable.
-    findable: Option<(u64, u64)>,
+    findable: Option<(BlockId, u64)>,
     /// Where it lies in the free queue while nobody holds it.
     position: Option<i64>,
 }
@@ -27,7 +30,7 @@ pub(crate) struct Blocks {
     /// Lower positions are nearer to the head.
     free: BTreeMap<i64, BlockIndex>,
     /// Findable blocks by (id, which it was), so that the first of an id is the one that became findable first.
-    findable: BTreeMap<(u64, u64), BlockIndex>,
+    findable: BTreeMap<(BlockId, u64), BlockIndex>,
     became_findable: u64,
     evicted: u64,
 }
@@ -65,7 +68,7 @@ impl Blocks {
     }
 
     /// The block that became findable first among those under this id.
-    pub(crate) fn find(&self, id: u64) -> Option<BlockIndex> {
+    pub(crate) fn find(&self, id: BlockId) -> Option<BlockIndex> {
         self.findable.range((id, 0)..=(id, u64::MAX)).next().map(|(_, &index)| index)
     }
 
@@ -91,7 +94,7 @@ impl Blocks {
         block.holders += 1;
     }
 
-    pub(crate) fn make_findable(&mut self, index: BlockIndex, id: u64) {
+    pub(crate) fn make_findable(&mut self, index: BlockIndex, id: BlockId) {
         assert!(!self.is_free(index) && !self.is_findable(index));
         let key = (id, self.became_findable);
         self.became_findable += 1;
