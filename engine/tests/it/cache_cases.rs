@@ -247,6 +247,26 @@ fn a_new_form_times_what_is_decided_from_then_on() {
 }
 
 #[test]
+fn a_form_that_met_no_decision_leaves_no_trace() {
+    for scheduling in [Scheduling::Sync, Scheduling::Async] {
+        let mut pair = Pair::new(&ReplicaConfig { scheduling, ..config(4, 10) }, from(100));
+        pair.submit(0, request(A, 3, 4)).expect("accepted");
+        // The second step lasts from 103 to 204, the third to 305. No clock could time a step of the form between.
+        pair.advance_before(104, Pace::Once);
+        pair.set_form(from(u64::MAX));
+        pair.advance_before(204, Pace::EventByEvent);
+        pair.set_form(from(100));
+        assert_eq!(pair.finish(Pace::Once), [finished(A, 406)]);
+        // While idle there are no decisions.
+        pair.set_form(from(u64::MAX));
+        pair.advance_before(1000, Pace::Once);
+        pair.set_form(from(200));
+        pair.submit(1000, request(B, 3, 1)).expect("accepted");
+        assert_eq!(pair.finish(Pace::Once), [first(B, 1203), finished(B, 1203)]);
+    }
+}
+
+#[test]
 fn progress_is_what_was_emitted_before() {
     for scheduling in [Scheduling::Sync, Scheduling::Async] {
         let mut pair = Pair::new(&ReplicaConfig { scheduling, ..config(4, 10) }, from(100));

@@ -167,7 +167,18 @@ impl Scenario {
                     pair.kill();
                 }
                 Input::Slow { permille } => pair.set_form(self.form.scaled(f64::from(permille) / 1000.0)),
-                Input::Form(form) => pair.set_form(form),
+                Input::Form(form) => {
+                    // No decision meets this one, whose every step is too long for the clock.
+                    let c0_ps = u64::MAX;
+                    pair.set_form(StepTimeForm::Max(Coefficients {
+                        c0_ps,
+                        c_tok_ps: c0_ps,
+                        c_seq_ps: c0_ps,
+                        c_kv_ps: c0_ps,
+                        c_attn_ps: c0_ps,
+                    }));
+                    pair.set_form(form);
+                }
                 Input::Look => {
                     for id in accepted.saturating_sub(60)..accepted {
                         pair.emitted(id);

@@ -1,6 +1,8 @@
 //! The engine and the oracle, driven by the same calls and compared after each.
 
-use slackwater_engine::{Output, Ps, Rejected, Replica, ReplicaConfig, Request, SequenceId, StepTimeForm};
+use slackwater_engine::{
+    Counters, Output, Ps, Rejected, Replica, ReplicaConfig, Request, SequenceId, StepTimeForm,
+};
 
 use crate::oracle::{Id, Oracle};
 
@@ -185,10 +187,20 @@ impl Pair {
             oracle,
             "running, waiting and in flight at {now}"
         );
+        // Blocks that a jump takes are counted when it ends, and so are its steps and tokens.
+        assert!(self.engine.free_blocks() >= self.oracle.free_blocks(), "free blocks at {now}");
+        let of_requests = |counters: Counters| {
+            let Counters { preemptions, submitted, finished, cancelled, killed, .. } = counters;
+            [preemptions, submitted, finished, cancelled, killed]
+        };
+        assert_eq!(
+            of_requests(self.engine.counters()),
+            of_requests(self.oracle.counters()),
+            "preempted, submitted, finished, cancelled and killed at {now}"
+        );
         let mut engine = self.engine.prefix_counters();
         let mut oracle = self.oracle.prefix_counters();
         if !self.oracle.is_idle() {
-            // Those that a jump takes are counted when it ends.
             assert!(engine.evicted_blocks <= oracle.evicted_blocks, "evicted blocks at {now}");
             engine.evicted_blocks = 0;
             oracle.evicted_blocks = 0;
