@@ -76,8 +76,10 @@
 //!
 //! **Ids.** [`Replica::submit_with_blocks`] names the full blocks of the request's whole context, prompt and then
 //! generated tokens, from the first on, each `block_size` tokens. Ids are chained: the same id, in whatever list, stands
-//! for the same tokens in the block and in everything before it, so it stands at the same place in every list (the
-//! same number at another place is taken for another id). The list may end before the context does; the blocks past its end have no id, as all have after a plain [`Replica::submit`].
+//! for the same tokens in the block and in everything before it, so it stands at the same place in every list (the same
+//! number at another place is taken for another id). Of ids that break this nothing is promised but that they do no harm.
+//! The list may end before the context does; the blocks past its end have no id, as all have none after a plain
+//! [`Replica::submit`].
 //!
 //! **The free queue** holds every block that no request holds. At the start, and after a kill, these are all blocks, and
 //! none can be found. A block is *findable* under its id from the moment named below until it is taken from the head of

@@ -9,6 +9,8 @@
 //!
 //! A request that decodes takes a block now and then, and only at its end does it matter which: blocks taken by decoding
 //! lie in one heap, `unassigned`, until whoever holds so many of them leaves. That is what lets the replica jump.
+//!
+//! What the replica calls is never inlined: the paths of a replica without a pool stay as short as they were.
 
 use crate::counters::PrefixCounters;
 use crate::findable::{Findable, Key};
@@ -94,6 +96,7 @@ impl BlockPool {
     }
 
     /// Names the blocks of the request that is now in `slot`.
+    #[inline(never)]
     pub(crate) fn name(&mut self, slot: u32, ids: &[u64]) {
         let slot = slot as usize;
         if slot >= self.holdings.len() {
@@ -106,6 +109,7 @@ impl BlockPool {
     }
 
     /// The longest run of the request's ids that can be found, of at most `limit` blocks. Moves nothing.
+    #[inline(never)]
     pub(crate) fn look_up(&mut self, slot: u32, limit: u32) -> Hits {
         self.found.clear();
         let mut hits = Hits::default();
@@ -119,6 +123,7 @@ impl BlockPool {
     }
 
     /// The request holds what the last look found.
+    #[inline(never)]
     pub(crate) fn hold_found(&mut self, slot: u32) {
         let mut found = std::mem::take(&mut self.found);
         for &block in &found {
@@ -137,6 +142,7 @@ impl BlockPool {
     }
 
     /// So many blocks are taken by requests in prefill or, with no slot, by whoever decodes.
+    #[inline(never)]
     pub(crate) fn take(&mut self, count: u32, slot: Option<u32>) {
         for _ in 0..count {
             let block = self.links[self.ends() as usize].after;
@@ -152,6 +158,7 @@ impl BlockPool {
     }
 
     /// The request's first `filled` blocks are filled: those with an id can be found from now on.
+    #[inline(never)]
     pub(crate) fn fill(&mut self, slot: u32, filled: u32) {
         let holding = &mut self.holdings[slot as usize];
         let named = holding.ids.iter().zip(&holding.blocks).zip(0..filled);
@@ -163,6 +170,7 @@ impl BlockPool {
 
     /// The request, which holds `held` blocks of which the first `filled` are filled, lets go of them all. Returns how
     /// many became free.
+    #[inline(never)]
     pub(crate) fn give_back(&mut self, slot: u32, held: u32, filled: u32) -> u32 {
         let mut blocks = std::mem::take(&mut self.holdings[slot as usize].blocks);
         let assigned = blocks.len();

@@ -115,7 +115,9 @@ impl<S: StepTime> Replica<S> {
             sequence.computed = hit_tokens;
             self.link_newest(slot);
             self.prefilling = slot;
-            self.hold_hits(slot, to_prefill, hits);
+            if self.pool.is_some() {
+                self.hold_hits(slot, to_prefill, hits);
+            }
             self.take_for_chunk(slot, blocks, chunk);
             self.compute_chunk(slot, chunk, step, batch);
             *budget -= chunk;
@@ -135,7 +137,7 @@ impl<S: StepTime> Replica<S> {
     }
 
     /// An admitted request holds what it has just found.
-    #[inline]
+    #[inline(never)]
     fn hold_hits(&mut self, slot: u32, to_prefill: u32, hits: Hits) {
         if let Some(pool) = &mut self.pool {
             pool.hold_found(slot);
@@ -149,6 +151,13 @@ impl<S: StepTime> Replica<S> {
     #[inline]
     fn take_for_chunk(&mut self, slot: u32, blocks: u32, chunk: u32) {
         self.free_blocks -= blocks;
+        if self.pool.is_some() {
+            self.take_from_pool_for_chunk(slot, blocks, chunk);
+        }
+    }
+
+    #[inline(never)]
+    fn take_from_pool_for_chunk(&mut self, slot: u32, blocks: u32, chunk: u32) {
         if let Some(pool) = &mut self.pool {
             pool.take(blocks, Some(slot));
             let computed = self.sequences[slot as usize].computed + chunk;

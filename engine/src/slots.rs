@@ -36,6 +36,7 @@ impl<S> Replica<S> {
         self.free_blocks += if self.pool.is_some() { self.give_back_to_pool(slot, step, held) } else { held };
     }
 
+    #[inline(never)]
     #[allow(clippy::cast_possible_truncation)] // at most kv_blocks, by the check at submission
     fn give_back_to_pool(&mut self, slot: u32, step: u64, held: u32) -> u32 {
         let Some(pool) = &mut self.pool else { return held };

@@ -2,8 +2,8 @@
 //! comments are the working; `[a b c]` is the free queue from its head, a block named after what is in it.
 
 use slackwater_engine::{
-    Coefficients, ConfigError, Counters, Output, PrefixCounters, Ps, Replica, ReplicaConfig, Request, Room,
-    Scheduling, StepTimeForm, Stop,
+    Batch, Coefficients, ConfigError, Counters, Output, Piece, PrefixCounters, Ps, Replica, ReplicaConfig,
+    Request, Room, Scheduling, StepTime, StepTimeForm, Stop, TimeOverflow,
 };
 
 const A: u32 = 1;
@@ -387,6 +387,35 @@ fn a_new_form_times_what_is_decided_from_then_on() {
     assert_eq!(last(Scheduling::Async, 250), finished(A, 407 + 6 * 201));
     assert_eq!(last(Scheduling::Async, 306), finished(A, 407 + 6 * 201));
     assert_eq!(last(Scheduling::Async, 307), finished(A, 508 + 5 * 201));
+}
+
+/// A step takes `c0 + 1` in decode, and 50 more from a context of 8 on.
+#[derive(Debug, Clone, Copy)]
+struct Knotted {
+    c0: Ps,
+}
+
+impl StepTime for Knotted {
+    fn piece(&self, batch: &Batch) -> Result<Piece, TimeOverflow> {
+        let before_knot = 8_u64.saturating_sub(batch.context_tokens);
+        let (extra, valid_steps) = if before_knot > 0 { (0, before_knot) } else { (50, u64::MAX) };
+        let first_ps = self.c0 + batch.prefill_tokens + batch.decode_seqs + extra;
+        Ok(Piece { first_ps, slope_ps: 0, valid_steps })
+    }
+}
+
+#[test]
+fn a_step_decided_at_the_end_of_validity_keeps_the_form_it_was_decided_by() {
+    // Asynchronously: the prefill runs to 104; contexts 5, 6, 7 to 205, 306, 407. The step of context 8 is decided at
+    // 306, by the old form: to 407 + 151 = 558. The next is decided at 407, by the new one: 251 each, 5 of them.
+    let config = ReplicaConfig { scheduling: Scheduling::Async, ..config(4, 10) };
+    let mut replica = Replica::new(config, Knotted { c0: 100 }).expect("valid");
+    replica.submit(0, request(A, 4, 10)).expect("accepted");
+    let mut outputs = Vec::new();
+    replica.advance_before(350, &mut |output| outputs.push(output)).expect("in range");
+    replica.set_form(350, Knotted { c0: 200 });
+    replica.advance_before(Ps::MAX, &mut |output| outputs.push(output)).expect("in range");
+    assert_eq!(outputs, [first(A, 104), finished(A, 558 + 5 * 251)]);
 }
 
 fn replica_end(outputs: &[Output]) -> Ps {
