@@ -3,11 +3,14 @@
 //! A failure is kept in `tests/equality-regressions.txt` and tried first from then on. The shrunk [`Scenario`] it prints
 //! holds all there is to reproduce it: nothing else is random.
 
+use std::collections::BTreeMap;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence};
 use slackwater_engine::{
-    Batch, Coefficients, Counters, Ps, ReplicaConfig, Request, Room, Scheduling, StepTime, StepTimeForm, Stop,
+    Batch, Coefficients, Counters, Output, PrefixCounters, Ps, Replica, ReplicaConfig, Request, Room,
+    Scheduling, StepTime, StepTimeForm, Stop,
 };
 
 use crate::oracle::Oracle;
@@ -18,6 +21,8 @@ struct Scenario {
     config: ReplicaConfig,
     form: StepTimeForm,
     pace: Pace,
+    /// Ids of blocks are their numbers times this, which is odd, so that no two get the same.
+    id_factor: u64,
     inputs: Vec<(When, Input)>,
 }
 
@@ -36,20 +41,69 @@ enum When {
     },
 }
 
-#[derive(Debug, Clone, Copy)]
+/// The text of a request, prompt and answer, block by block: which others begin like it, and how far.
+///
+/// A later request of the same text is the next turn of a conversation when its prompt is longer: it then finds blocks
+/// that were generated.
+#[derive(Debug, Clone)]
+struct Text {
+    family: u32,
+    /// Where it leaves the main text of its family, and the text that left there, and so on.
+    forks: Vec<u32>,
+    /// How many blocks have an id at most.
+    named: u32,
+}
+
+#[derive(Debug, Clone)]
 enum Input {
     Submit {
         ready: When,
         prompt: u32,
         output: u32,
         stop: Stop,
+        text: Text,
     },
     /// Of one of the requests accepted so far; 0 is the latest.
     Cancel {
         back: usize,
     },
     Kill,
-    Nothing,
+    /// The GPU becomes this many times slower than it was at the start.
+    Slow {
+        permille: u32,
+    },
+    /// Another form altogether.
+    Form(StepTimeForm),
+    /// How far are those submitted lately?
+    Look,
+}
+
+/// Numbers of blocks, by (number of the block before it, what it adds).
+#[derive(Debug, Default)]
+struct Names(BTreeMap<(Option<u64>, u32), u64>);
+
+impl Names {
+    /// Chained ids of the first `blocks` of a text.
+    fn of(&mut self, text: &Text, blocks: u32, factor: u64) -> Vec<u64> {
+        let mut before = None;
+        (0..blocks.min(text.named))
+            .map(|place| {
+                let adds = if place == 0 { text.family } else { u32::from(text.forks.contains(&place)) };
+                let next = self.0.len() as u64;
+                let number = *self.0.entry((before, adds)).or_insert(next);
+                before = Some(number);
+                number.wrapping_mul(factor)
+            })
+            .collect()
+    }
+}
+
+/// What a run came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Seen {
+    outputs: Vec<Output>,
+    counters: Counters,
+    prefix: PrefixCounters,
 }
 
 impl When {
@@ -72,8 +126,8 @@ impl When {
 }
 
 impl Scenario {
-    /// Drives engine and oracle, which compare themselves, and returns what was counted.
-    fn run(&self) -> Counters {
+    /// Drives engine and oracle, which compare themselves.
+    fn run(&self) -> Seen {
         let mut pair = Pair::new(&self.config, self.form);
         let middling = Batch {
             prefill_tokens: u64::from(self.config.max_num_batched_tokens / 4),
@@ -83,14 +137,25 @@ impl Scenario {
         };
         let step = self.form.piece(&middling).expect("in range").first_ps.max(1);
         let mut accepted = 0;
-        for (tag, &(when, input)) in (0..).zip(&self.inputs) {
-            pair.advance_before(when.resolve(pair.oracle(), pair.now(), step), self.pace);
-            match input {
-                Input::Submit { ready, prompt, output, stop } => {
+        let mut names = Names::default();
+        let mut outputs = Vec::new();
+        for (tag, (when, input)) in (0..).zip(&self.inputs) {
+            outputs.extend(pair.advance_before(when.resolve(pair.oracle(), pair.now(), step), self.pace));
+            match *input {
+                Input::Submit { ready, prompt, output, stop, ref text } => {
                     let ready_at = ready.resolve(pair.oracle(), pair.now(), step);
-                    if pair.submit(ready_at, Request { tag, prompt, output, stop }).is_some() {
-                        accepted += 1;
-                    }
+                    // What can't be served has more blocks than there are; and a list may be longer than the context.
+                    let blocks = (prompt.saturating_add(output) / self.config.block_size)
+                        .min(self.config.kv_blocks)
+                        + 2;
+                    let ids = names.of(text, blocks, self.id_factor);
+                    let request = Request { tag, prompt, output, stop };
+                    let id = if ids.is_empty() {
+                        pair.submit(ready_at, request)
+                    } else {
+                        pair.submit_with_blocks(ready_at, request, &ids)
+                    };
+                    accepted += usize::from(id.is_some());
                 }
                 Input::Cancel { back } => {
                     if accepted > 0 {
@@ -100,11 +165,28 @@ impl Scenario {
                 Input::Kill => {
                     pair.kill();
                 }
-                Input::Nothing => {}
+                Input::Slow { permille } => pair.set_form(self.form.scaled(f64::from(permille) / 1000.0)),
+                Input::Form(form) => {
+                    // No decision meets this one, whose every step is too long for the clock.
+                    let c0_ps = u64::MAX;
+                    pair.set_form(StepTimeForm::Max(Coefficients {
+                        c0_ps,
+                        c_tok_ps: c0_ps,
+                        c_seq_ps: c0_ps,
+                        c_kv_ps: c0_ps,
+                        c_attn_ps: c0_ps,
+                    }));
+                    pair.set_form(form);
+                }
+                Input::Look => {
+                    for id in accepted.saturating_sub(60)..accepted {
+                        pair.emitted(id);
+                    }
+                }
             }
         }
-        pair.finish(self.pace);
-        pair.oracle().counters()
+        outputs.extend(pair.finish(self.pace));
+        Seen { outputs, counters: pair.oracle().counters(), prefix: pair.oracle().prefix_counters() }
     }
 }
 
@@ -162,15 +244,34 @@ fn length(capacity: u32) -> impl Strategy<Value = u32> {
     ]
 }
 
-fn input(capacity: u32) -> impl Strategy<Value = Input> {
+/// Of a few families, most of them unforked, some with no ids at all or with too few.
+fn text(families: u32, blocks: u32) -> impl Strategy<Value = Text> {
+    let forks = prop_oneof![4 => Just(Vec::new()), 2 => vec(1..=blocks, 1), 1 => vec(1..=blocks, 2..4)];
+    let named = prop_oneof![12 => Just(u32::MAX), 1 => Just(0), 2 => 0..=blocks];
+    (0..families, forks, named).prop_map(|(family, forks, named)| Text { family, forks, named })
+}
+
+fn slow() -> impl Strategy<Value = Input> {
+    prop_oneof![Just(1000), 1000_u32..3000, 0_u32..1000, 1000_u32..100_000]
+        .prop_map(|permille| Input::Slow { permille })
+}
+
+fn id_factor() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(1), Just(u64::MAX), any::<u64>().prop_map(|bits| bits | 1)]
+}
+
+fn input(config: &ReplicaConfig) -> impl Strategy<Value = Input> + use<> {
+    let capacity = config.block_size * config.kv_blocks;
     let ready = prop_oneof![2 => Just(When::Now), 1 => when(4)];
-    let submit = (ready, length(capacity), length(capacity), stop())
-        .prop_map(|(ready, prompt, output, stop)| Input::Submit { ready, prompt, output, stop });
+    let submit = (ready, length(capacity), length(capacity), stop(), text(3, config.kv_blocks))
+        .prop_map(|(ready, prompt, output, stop, text)| Input::Submit { ready, prompt, output, stop, text });
     prop_oneof![
-        40 => submit,
-        8 => (0_usize..12).prop_map(|back| Input::Cancel { back }),
-        1 => Just(Input::Kill),
-        4 => Just(Input::Nothing),
+        80 => submit,
+        16 => (0_usize..12).prop_map(|back| Input::Cancel { back }),
+        2 => Just(Input::Kill),
+        3 => slow(),
+        2 => form().prop_map(Input::Form),
+        10 => Just(Input::Look),
     ]
 }
 
@@ -187,28 +288,51 @@ fn crowded() -> impl Strategy<Value = Scenario> {
             prefix_caching: false,
         },
     );
-    (config, form(), pace()).prop_flat_map(|(config, form, pace)| {
-        let capacity = config.block_size * config.kv_blocks;
-        vec((when(6), input(capacity)), 1..40).prop_map(move |inputs| Scenario {
+    scenarios(config, 40)
+}
+
+/// The same with a prefix cache, in which few blocks stay for long. Blocks are smaller and there are more of them.
+fn crowded_cache() -> impl Strategy<Value = Scenario> {
+    let config = (1_u32..=6, 0_u32..=24, 1_u32..=8, 1_u32..=40, scheduling(), room()).prop_map(
+        |(max_num_seqs, spare, block_size, kv_blocks, scheduling, room)| ReplicaConfig {
+            max_num_batched_tokens: max_num_seqs + spare,
+            max_num_seqs,
+            block_size,
+            kv_blocks,
+            scheduling,
+            room,
+            prefix_caching: true,
+        },
+    );
+    scenarios(config, 60)
+}
+
+fn scenarios(
+    config: impl Strategy<Value = ReplicaConfig>,
+    most_inputs: usize,
+) -> impl Strategy<Value = Scenario> {
+    (config, form(), pace(), id_factor()).prop_flat_map(move |(config, form, pace, id_factor)| {
+        vec((when(6), input(&config)), 1..most_inputs).prop_map(move |inputs| Scenario {
             config: config.clone(),
             form,
             pace,
+            id_factor,
             inputs,
         })
     })
 }
 
 /// The size of a real replica, loaded from idle to beyond what it can hold.
-fn realistic() -> impl Strategy<Value = Scenario> {
+fn realistic(prefix_caching: bool) -> impl Strategy<Value = Scenario> {
     let config = (16_u32..=128, 400_u32..6000, scheduling(), room()).prop_map(
-        |(max_num_seqs, kv_blocks, scheduling, room)| ReplicaConfig {
+        move |(max_num_seqs, kv_blocks, scheduling, room)| ReplicaConfig {
             max_num_batched_tokens: 2048,
             max_num_seqs,
             block_size: 16,
             kv_blocks,
             scheduling,
             room,
-            prefix_caching: false,
+            prefix_caching,
         },
     );
     let form = (any::<bool>(), 1_u64..20_000, 0_u64..80, 0_u64..100, 0_u64..3).prop_map(
@@ -222,16 +346,15 @@ fn realistic() -> impl Strategy<Value = Scenario> {
             }
         },
     );
-    let submit = (1_u32..4000, 1_u32..600, stop()).prop_map(|(prompt, output, stop)| Input::Submit {
-        ready: When::Now,
-        prompt,
-        output,
-        stop,
+    let submit = (1_u32..4000, 1_u32..600, stop(), text(20, 250)).prop_map(|(prompt, output, stop, text)| {
+        Input::Submit { ready: When::Now, prompt, output, stop, text }
     });
     let input = prop_oneof![
-        400 => submit,
-        20 => (0_usize..100).prop_map(|back| Input::Cancel { back }),
-        1 => Just(Input::Kill),
+        800 => submit,
+        40 => (0_usize..100).prop_map(|back| Input::Cancel { back }),
+        2 => Just(Input::Kill),
+        4 => slow(),
+        20 => Just(Input::Look),
     ];
     let inputs = (1_u64..40).prop_flat_map(move |steps| {
         let gap = prop_oneof![
@@ -240,17 +363,19 @@ fn realistic() -> impl Strategy<Value = Scenario> {
         ];
         vec((gap, input.clone()), 100..400)
     });
-    (config, form, pace(), inputs).prop_map(|(config, form, pace, inputs)| Scenario {
+    (config, form, pace(), id_factor(), inputs).prop_map(|(config, form, pace, id_factor, inputs)| Scenario {
         config,
         form,
         pace,
+        id_factor,
         inputs,
     })
 }
 
-fn cases(cases: u32) -> Config {
+/// As many as `PROPTEST_CASES` says, or so many.
+fn cases(usual: u32) -> Config {
     Config {
-        cases,
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual),
         // Beside this directory, whatever directory the test's source path is relative to.
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/equality-regressions.txt"))),
         ..Config::default()
@@ -258,49 +383,115 @@ fn cases(cases: u32) -> Config {
 }
 
 proptest! {
-    #![proptest_config(cases(8000))]
+    #![proptest_config(cases(4000))]
     #[test]
     fn a_crowded_replica_is_its_oracle(scenario in crowded()) {
+        scenario.run();
+    }
+
+    #[test]
+    fn a_crowded_replica_with_a_cache_is_its_oracle(scenario in crowded_cache()) {
         scenario.run();
     }
 }
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(cases(60))]
     #[test]
-    fn a_realistic_replica_is_its_oracle(scenario in realistic()) {
+    fn a_realistic_replica_is_its_oracle(scenario in realistic(false)) {
         scenario.run();
+    }
+
+    #[test]
+    fn a_realistic_replica_with_a_cache_is_its_oracle(scenario in realistic(true)) {
+        scenario.run();
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(500))]
+    #[test]
+    fn a_cache_in_which_nothing_is_named_changes_nothing(mut scenario in crowded_cache()) {
+        for (_, input) in &mut scenario.inputs {
+            if let Input::Submit { text, .. } = input {
+                text.named = 0;
+            }
+        }
+        let with = scenario.run();
+        scenario.config.prefix_caching = false;
+        let without = scenario.run();
+        prop_assert_eq!((&with.outputs, with.counters), (&without.outputs, without.counters));
+        prop_assert_eq!(with.prefix.hit_tokens + with.prefix.evicted_blocks, 0);
+        prop_assert_eq!(without.prefix, PrefixCounters::default());
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(500))]
+    #[test]
+    fn ids_that_are_not_chained_do_no_harm(scenario in crowded_cache(), bits in 61_u32..=64) {
+        let config = &scenario.config;
+        let mut replica = Replica::new(config.clone(), scenario.form).expect("valid");
+        let mut names = Names::default();
+        let mut finished = 0;
+        let mut sink = |output| finished += u64::from(matches!(output, Output::Finished { .. }));
+        let mut at = 0;
+        for (tag, (_, input)) in (0..).zip(&scenario.inputs) {
+            // Within what a few steps take, whatever they cost.
+            at = replica.next_event().map_or(at, |event| event.max(at));
+            replica.advance_before(at, &mut sink).expect("in range");
+            if let Input::Submit { prompt, output, stop, ref text, .. } = *input {
+                // Few ids for many blocks: they come back after others than before.
+                let factor = 1_u64.checked_shl(bits).unwrap_or(0);
+                let ids = names.of(text, config.kv_blocks, factor);
+                // What can't be served changes nothing.
+                let _ = replica.submit_with_blocks(at, Request { tag, prompt, output, stop }, &ids);
+            }
+        }
+        replica.advance_before(Ps::MAX, &mut sink).expect("in range");
+        prop_assert_eq!(replica.in_flight(), 0);
+        prop_assert_eq!(replica.free_blocks(), config.kv_blocks);
+        prop_assert_eq!([finished; 2], [replica.counters().submitted, replica.counters().finished]);
     }
 }
 
 /// The properties above would hold of workloads in which nothing happens, too.
 #[test]
 fn the_workloads_meet_what_they_are_meant_to() {
-    fn total(scenarios: &BoxedStrategy<Scenario>, cases: u32) -> Counters {
+    let workloads: [(&str, BoxedStrategy<Scenario>, u32); 4] = [
+        ("crowded", crowded().boxed(), 300),
+        ("crowded, with a cache", crowded_cache().boxed(), 300),
+        ("realistic", realistic(false).boxed(), 10),
+        ("realistic, with a cache", realistic(true).boxed(), 10),
+    ];
+    for (name, scenarios, cases) in workloads {
         let mut runner = proptest::test_runner::TestRunner::deterministic();
-        let mut total = Counters::default();
+        let mut counters = Counters::default();
+        let mut prefix = PrefixCounters::default();
+        let mut caching = false;
         for _ in 0..cases {
-            let counters = scenarios.new_tree(&mut runner).expect("no filters").current().run();
-            total.steps += counters.steps;
-            total.wasted_tokens += counters.wasted_tokens;
-            total.preemptions += counters.preemptions;
-            total.finished += counters.finished;
-            total.cancelled += counters.cancelled;
-            total.killed += counters.killed;
+            let scenario = scenarios.new_tree(&mut runner).expect("no filters").current();
+            let seen = scenario.run();
+            counters.add(&seen.counters);
+            prefix.add(&seen.prefix);
+            caching = scenario.config.prefix_caching;
         }
-        total
-    }
-    for (name, total, cases) in
-        [("crowded", total(&crowded().boxed(), 300), 300), ("realistic", total(&realistic().boxed(), 10), 10)]
-    {
         let met = [
-            total.steps / 30,
-            total.wasted_tokens,
-            total.preemptions,
-            total.finished / 5,
-            total.cancelled * 3,
-            total.killed * 3,
+            counters.steps / 30,
+            counters.wasted_tokens,
+            counters.preemptions,
+            counters.finished / 5,
+            counters.cancelled * 3,
+            counters.killed * 3,
         ];
-        assert!(met.iter().all(|&count| count >= cases), "{name}: {cases} cases met only {total:?}");
+        let cases = u64::from(cases);
+        assert!(met.iter().all(|&count| count >= cases), "{name}: {cases} cases met only {counters:?}");
+        if caching {
+            let shares =
+                [prefix.hit_tokens * 5 >= prefix.looked_up_tokens, prefix.evicted_blocks >= cases * 5];
+            assert_eq!(shares, [true; 2], "{name}: {cases} cases met only {prefix:?}");
+        } else {
+            assert_eq!(prefix, PrefixCounters::default(), "{name}");
+        }
     }
 }

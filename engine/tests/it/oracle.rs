@@ -12,9 +12,11 @@
 use std::collections::VecDeque;
 
 use slackwater_engine::{
-    Batch, ConfigError, Counters, Output, Ps, Rejected, ReplicaConfig, Request, Room, Scheduling, StepTime,
-    Stop, TimeOverflow,
+    Batch, ConfigError, Counters, Output, PrefixCounters, Ps, Rejected, ReplicaConfig, Request, Room,
+    Scheduling, StepTime, Stop, TimeOverflow,
 };
+
+use crate::oracle_blocks::{BlockIndex, Blocks};
 
 /// Index into [`Oracle::sequences`]; never reused.
 pub(crate) type Id = usize;
@@ -35,6 +37,8 @@ enum Place {
 #[derive(Debug, Clone)]
 struct Sequence {
     request: Request,
+    /// Ids of its blocks from the first on; none past the end of the list.
+    ids: Vec<u64>,
     ready_at: Ps,
     place: Place,
     /// Output tokens of steps that have ended.
@@ -43,10 +47,12 @@ struct Sequence {
     promised: u32,
     /// Tokens this admission computes before it decodes: the prompt and what was emitted before the admission.
     to_prefill: u32,
-    /// Tokens whose KV is computed, or will be by the steps decided.
+    /// Tokens whose KV is found, computed, or will be computed by the steps decided.
     computed: u32,
-    /// KV blocks held.
-    blocks: u32,
+    /// How many of these were found or computed by steps that have ended.
+    ended: u32,
+    /// KV blocks held, in the order of their tokens.
+    blocks: Vec<BlockIndex>,
 }
 
 /// What a request does in a step.
@@ -62,8 +68,8 @@ enum Work {
 /// A step that was decided. The default is the step of no duration that schedules nothing.
 #[derive(Debug, Clone, Default)]
 struct Step {
-    /// In admission order.
-    work: Vec<(Id, Work)>,
+    /// Who computes how many tokens, in admission order.
+    work: Vec<(Id, Work, u32)>,
     duration: Ps,
 }
 
@@ -79,7 +85,9 @@ pub(crate) struct Oracle<S> {
     waiting: VecDeque<Id>,
     /// In admission order.
     running: Vec<Id>,
-    free_blocks: u32,
+    /// Those running that were cancelled since the last decision, in the order of the cancels.
+    leaving: Vec<Id>,
+    blocks: Blocks,
     /// The step that runs now.
     current: Step,
     /// With asynchronous scheduling, the step that was decided to follow it; otherwise always empty.
@@ -88,28 +96,42 @@ pub(crate) struct Oracle<S> {
     current_ends: Option<Ps>,
     advanced_to: Ps,
     counters: Counters,
+    looked_up_tokens: u64,
+    hit_tokens: u64,
 }
 
 impl<S: StepTime> Oracle<S> {
     pub(crate) fn new(config: ReplicaConfig, form: S) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self {
-            free_blocks: config.kv_blocks,
+            blocks: Blocks::new(config.kv_blocks),
             config,
             form,
             sequences: Vec::new(),
             inbox: Vec::new(),
             waiting: VecDeque::new(),
             running: Vec::new(),
+            leaving: Vec::new(),
             current: Step::default(),
             following: Step::default(),
             current_ends: None,
             advanced_to: 0,
             counters: Counters::default(),
+            looked_up_tokens: 0,
+            hit_tokens: 0,
         })
     }
 
     pub(crate) fn submit(&mut self, ready_at: Ps, request: Request) -> Result<Id, Rejected> {
+        self.submit_with_blocks(ready_at, request, &[])
+    }
+
+    pub(crate) fn submit_with_blocks(
+        &mut self,
+        ready_at: Ps,
+        request: Request,
+        ids: &[u64],
+    ) -> Result<Id, Rejected> {
         assert!(ready_at >= self.advanced_to, "inputs never lie in the past");
         if request.prompt == 0 || request.output == 0 {
             return Err(Rejected::Empty);
@@ -123,13 +145,15 @@ impl<S: StepTime> Oracle<S> {
         let id = self.sequences.len();
         self.sequences.push(Sequence {
             request,
+            ids: if self.config.prefix_caching { ids.to_vec() } else { Vec::new() },
             ready_at,
             place: Place::Inbox,
             emitted: 0,
             promised: 0,
             to_prefill: 0,
             computed: 0,
-            blocks: 0,
+            ended: 0,
+            blocks: Vec::new(),
         });
         self.inbox.push(id);
         self.counters.submitted += 1;
@@ -140,7 +164,10 @@ impl<S: StepTime> Oracle<S> {
         self.assert_caught_up(at);
         match self.sequences[id].place {
             Place::Gone | Place::Leaving => return None,
-            Place::Running => self.sequences[id].place = Place::Leaving,
+            Place::Running => {
+                self.sequences[id].place = Place::Leaving;
+                self.leaving.push(id);
+            }
             Place::Waiting => {
                 self.waiting.retain(|&other| other != id);
                 self.sequences[id].place = Place::Gone;
@@ -166,14 +193,31 @@ impl<S: StepTime> Oracle<S> {
                 self.counters.killed += 1;
             }
             sequence.place = Place::Gone;
-            self.free_blocks += sequence.blocks;
-            sequence.blocks = 0;
+            sequence.blocks.clear();
         }
+        self.leaving.clear();
+        self.blocks.forget_all();
         self.current = Step::default();
         self.following = Step::default();
         self.current_ends = None;
         self.assert_invariants();
         unfinished
+    }
+
+    /// The decisions from `at` on go by this form.
+    pub(crate) fn set_form(&mut self, at: Ps, form: S) {
+        self.assert_caught_up(at);
+        self.form = form;
+    }
+
+    /// Output tokens of what is alive and not cancelled.
+    pub(crate) fn emitted(&self, id: Id, at: Ps) -> Option<u32> {
+        self.assert_caught_up(at);
+        let sequence = &self.sequences[id];
+        match sequence.place {
+            Place::Leaving | Place::Gone => None,
+            Place::Inbox | Place::Waiting | Place::Running => Some(sequence.emitted),
+        }
     }
 
     /// Takes every decision due before `until`.
@@ -215,11 +259,19 @@ impl<S: StepTime> Oracle<S> {
     }
 
     pub(crate) fn free_blocks(&self) -> u32 {
-        self.free_blocks
+        self.blocks.free()
     }
 
     pub(crate) fn counters(&self) -> Counters {
         self.counters
+    }
+
+    pub(crate) fn prefix_counters(&self) -> PrefixCounters {
+        PrefixCounters {
+            looked_up_tokens: self.looked_up_tokens,
+            hit_tokens: self.hit_tokens,
+            evicted_blocks: self.blocks.evicted(),
+        }
     }
 
     /// No step runs and none is decided.
@@ -247,8 +299,14 @@ impl<S: StepTime> Oracle<S> {
 
     /// Outputs of the step that ended: those that decoded first, then those that finished prefill.
     fn emit(&mut self, at: Ps, ended: &Step, sink: &mut impl FnMut(Output)) {
+        for &(id, _, tokens) in &ended.work {
+            // Whoever was preempted meanwhile has given back the blocks of these tokens; whoever is gone, too.
+            if matches!(self.sequences[id].place, Place::Running | Place::Leaving) {
+                self.sequences[id].ended += tokens;
+            }
+        }
         for work in [Work::Decode, Work::Prefill { last: true }] {
-            for &(id, _) in ended.work.iter().filter(|(_, done)| *done == work) {
+            for &(id, ..) in ended.work.iter().filter(|(_, done, _)| *done == work) {
                 let sequence = &mut self.sequences[id];
                 // Cancelled, or a token beyond the end of the text.
                 if matches!(sequence.place, Place::Leaving | Place::Gone) {
@@ -269,10 +327,8 @@ impl<S: StepTime> Oracle<S> {
     }
 
     fn let_cancelled_leave(&mut self) {
-        for id in self.running.clone() {
-            if self.sequences[id].place == Place::Leaving {
-                self.remove(id);
-            }
+        for id in std::mem::take(&mut self.leaving) {
+            self.remove(id);
         }
     }
 
@@ -281,10 +337,31 @@ impl<S: StepTime> Oracle<S> {
     fn remove(&mut self, id: Id) {
         self.running.retain(|&other| other != id);
         self.waiting.retain(|&other| other != id);
+        self.sequences[id].place = Place::Gone;
+        self.give_back(id);
+    }
+
+    /// What steps have filled becomes findable, from the first block on; then the blocks go, from the last.
+    fn give_back(&mut self, id: Id) {
         let sequence = &mut self.sequences[id];
-        sequence.place = Place::Gone;
-        self.free_blocks += sequence.blocks;
-        sequence.blocks = 0;
+        // A chunk of prefill fills its blocks when it is scheduled; a decode when its step has ended.
+        let filled = sequence.ended.max(sequence.computed.min(sequence.to_prefill)) / self.config.block_size;
+        sequence.computed = 0;
+        sequence.ended = 0;
+        let blocks = std::mem::take(&mut sequence.blocks);
+        self.make_findable(id, &blocks[..filled as usize]);
+        for (index, &block) in blocks.iter().enumerate().rev() {
+            self.blocks.let_go(block, index < filled as usize);
+        }
+    }
+
+    /// The first blocks of a request, which are filled, become findable as far as they have ids and are not yet.
+    fn make_findable(&mut self, id: Id, filled: &[BlockIndex]) {
+        for (place, (&block, &number)) in filled.iter().zip(&self.sequences[id].ids).enumerate() {
+            if !self.blocks.is_findable(block) {
+                self.blocks.make_findable(block, (place, number));
+            }
+        }
     }
 
     fn take_in(&mut self, at: Ps) {
@@ -316,7 +393,7 @@ impl<S: StepTime> Oracle<S> {
 
         let tokens = batch.prefill_tokens + batch.decode_seqs;
         assert_eq!(tokens + u64::from(budget), u64::from(self.config.max_num_batched_tokens));
-        let in_use = u64::from(self.config.kv_blocks - self.free_blocks);
+        let in_use = u64::from(self.config.kv_blocks - self.blocks.free());
         self.counters.kv_blocks_peak = self.counters.kv_blocks_peak.max(in_use);
         if !batch.is_empty() {
             step.duration = self.form.piece(&batch)?.first_ps;
@@ -348,8 +425,8 @@ impl<S: StepTime> Oracle<S> {
                 taken > 0 && taken <= *budget,
                 "the budget is at least one token for each running request"
             );
-            let missing = self.blocks_for(sequence.computed + taken) - sequence.blocks;
-            while self.free_blocks < missing && self.running.contains(&id) {
+            let missing = self.blocks_for(sequence.computed + taken) as usize - sequence.blocks.len();
+            while (self.blocks.free() as usize) < missing && self.running.contains(&id) {
                 self.preempt_newest();
                 preempted = true;
             }
@@ -369,9 +446,7 @@ impl<S: StepTime> Oracle<S> {
         let sequence = &mut self.sequences[newest];
         assert_eq!(sequence.place, Place::Running, "the cancelled have left before");
         sequence.place = Place::Waiting;
-        self.free_blocks += sequence.blocks;
-        sequence.blocks = 0;
-        sequence.computed = 0;
+        self.give_back(newest);
         self.waiting.push_front(newest);
         self.counters.preemptions += 1;
     }
@@ -387,28 +462,56 @@ impl<S: StepTime> Oracle<S> {
                 "nothing of a waiting request is in flight by now"
             );
             let to_prefill = sequence.request.prompt + sequence.emitted;
-            let taken = to_prefill.min(*budget);
-            let wanted = match self.config.room {
-                Room::WholePrompt => self.blocks_for(to_prefill),
-                Room::Chunk => self.blocks_for(taken),
+            let hits = self.look_up(id, to_prefill);
+            let found = u32::try_from(hits.len()).expect("no more than blocks") * self.config.block_size;
+            let taken = (to_prefill - found).min(*budget);
+            let longest = match self.config.room {
+                Room::WholePrompt => to_prefill,
+                Room::Chunk => found + taken,
             };
-            if self.free_blocks < wanted {
+            // Hits that others hold cost nothing; those that are free are not free any more.
+            let held = hits.iter().filter(|&&block| !self.blocks.is_free(block)).count();
+            if (self.blocks.free() as usize) < self.blocks_for(longest) as usize - held {
                 break;
+            }
+            if self.config.prefix_caching {
+                self.looked_up_tokens += u64::from(to_prefill);
+                self.hit_tokens += u64::from(found);
+            }
+            for &block in &hits {
+                self.blocks.hold(block);
             }
             self.waiting.pop_front();
             self.running.push(id);
-            self.sequences[id].place = Place::Running;
-            self.sequences[id].to_prefill = to_prefill;
+            let sequence = &mut self.sequences[id];
+            sequence.place = Place::Running;
+            sequence.to_prefill = to_prefill;
+            sequence.computed = found;
+            sequence.ended = found;
+            sequence.blocks = hits;
             self.compute(id, taken, budget, batch, step);
         }
     }
 
+    /// The longest run of its first blocks that can all be found, short of the last of `tokens`.
+    fn look_up(&self, id: Id, tokens: u32) -> Vec<BlockIndex> {
+        let most = (tokens - 1) / self.config.block_size;
+        self.sequences[id]
+            .ids
+            .iter()
+            .enumerate()
+            .take(most as usize)
+            .map_while(|(place, &number)| self.blocks.find((place, number)))
+            .collect()
+    }
+
     /// Puts `taken` tokens of a running request into the step, with the blocks they need.
     fn compute(&mut self, id: Id, taken: u32, budget: &mut u32, batch: &mut Batch, step: &mut Step) {
-        let blocks = self.blocks_for(self.sequences[id].computed + taken);
+        let wanted = self.blocks_for(self.sequences[id].computed + taken) as usize;
         let sequence = &mut self.sequences[id];
-        self.free_blocks -= blocks - sequence.blocks;
-        sequence.blocks = blocks;
+        while sequence.blocks.len() < wanted {
+            sequence.blocks.push(self.blocks.take());
+        }
         *budget -= taken;
 
         let before = sequence.computed;
@@ -431,7 +534,12 @@ impl<S: StepTime> Oracle<S> {
         if work != (Work::Prefill { last: false }) && sequence.promised < sequence.request.output {
             sequence.promised += 1;
         }
-        step.work.push((id, work));
+        step.work.push((id, work, taken));
+        if let Work::Prefill { .. } = work {
+            let filled = self.sequences[id].computed / self.config.block_size;
+            let blocks = self.sequences[id].blocks.clone();
+            self.make_findable(id, &blocks[..filled as usize]);
+        }
     }
 
     fn blocks_for(&self, tokens: u32) -> u32 {
@@ -445,13 +553,17 @@ impl<S: StepTime> Oracle<S> {
     }
 
     fn assert_invariants(&self) {
-        let held: u32 = self.running.iter().map(|&id| self.sequences[id].blocks).sum();
-        assert_eq!(held + self.free_blocks, self.config.kv_blocks, "blocks are neither made nor lost");
+        // To count the holders of thousands of blocks after each step would take most of the time.
+        if self.config.kv_blocks <= 256 || self.is_idle() {
+            let held = self.running.iter().flat_map(|&id| self.sequences[id].blocks.iter().copied());
+            self.blocks.assert_invariants(held);
+        }
         assert!(self.running.len() <= self.config.max_num_seqs as usize);
         for &id in &self.running {
             let sequence = &self.sequences[id];
             assert!(matches!(sequence.place, Place::Running | Place::Leaving));
-            assert_eq!(sequence.blocks, self.blocks_for(sequence.computed));
+            assert_eq!(sequence.blocks.len(), self.blocks_for(sequence.computed) as usize);
+            assert!(sequence.ended <= sequence.computed);
             assert!(sequence.emitted < sequence.request.output, "whoever has ended has left");
         }
         assert!(self.waiting.iter().all(|&id| self.sequences[id].place == Place::Waiting));
@@ -461,7 +573,7 @@ impl<S: StepTime> Oracle<S> {
                 self.running.is_empty() && self.waiting.is_empty(),
                 "an idle replica has left nobody behind"
             );
-            assert_eq!(self.free_blocks, self.config.kv_blocks);
+            assert_eq!(self.blocks.free(), self.config.kv_blocks);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The engine and the oracle, driven by the same calls and compared after each.
 
-use slackwater_engine::{Output, Ps, Replica, ReplicaConfig, Request, SequenceId, StepTimeForm};
+use slackwater_engine::{
+    Counters, Output, Ps, Rejected, Replica, ReplicaConfig, Request, SequenceId, StepTimeForm,
+};
 
 use crate::oracle::{Id, Oracle};
 
@@ -49,6 +51,28 @@ impl Pair {
     pub(crate) fn submit(&mut self, ready_at: Ps, request: Request) -> Option<Id> {
         let engine = self.engine.submit(ready_at, request);
         let oracle = self.oracle.submit(ready_at, request);
+        self.submitted(ready_at, request, engine, oracle)
+    }
+
+    /// As [`Pair::submit`], with the ids of the blocks of its context.
+    pub(crate) fn submit_with_blocks(
+        &mut self,
+        ready_at: Ps,
+        request: Request,
+        blocks: &[u64],
+    ) -> Option<Id> {
+        let engine = self.engine.submit_with_blocks(ready_at, request, blocks);
+        let oracle = self.oracle.submit_with_blocks(ready_at, request, blocks);
+        self.submitted(ready_at, request, engine, oracle)
+    }
+
+    fn submitted(
+        &mut self,
+        ready_at: Ps,
+        request: Request,
+        engine: Result<SequenceId, Rejected>,
+        oracle: Result<Id, Rejected>,
+    ) -> Option<Id> {
         assert_eq!(engine.err(), oracle.err(), "{request:?} ready at {ready_at}");
         self.ids.push(engine.ok()?);
         assert_eq!(oracle, Ok(self.ids.len() - 1));
@@ -61,6 +85,21 @@ impl Pair {
         let oracle = self.oracle.cancel(self.now, id);
         assert_eq!(engine, oracle, "cancel of {id} at {}", self.now);
         self.compare();
+        oracle
+    }
+
+    /// Both time what they decide from now on by this form.
+    pub(crate) fn set_form(&mut self, form: StepTimeForm) {
+        self.engine.set_form(self.now, form);
+        self.oracle.set_form(self.now, form);
+        self.compare();
+    }
+
+    /// Output tokens so far of what is alive and not cancelled.
+    pub(crate) fn emitted(&self, id: Id) -> Option<u32> {
+        let engine = self.engine.emitted(self.ids[id], self.now);
+        let oracle = self.oracle.emitted(id, self.now);
+        assert_eq!(engine, oracle, "emitted by {id} before {}", self.now);
         oracle
     }
 
@@ -148,6 +187,25 @@ impl Pair {
             oracle,
             "running, waiting and in flight at {now}"
         );
+        // Blocks that a jump takes are counted when it ends, and so are its steps and tokens.
+        assert!(self.engine.free_blocks() >= self.oracle.free_blocks(), "free blocks at {now}");
+        let of_requests = |counters: Counters| {
+            let Counters { preemptions, submitted, finished, cancelled, killed, .. } = counters;
+            [preemptions, submitted, finished, cancelled, killed]
+        };
+        assert_eq!(
+            of_requests(self.engine.counters()),
+            of_requests(self.oracle.counters()),
+            "preempted, submitted, finished, cancelled and killed at {now}"
+        );
+        let mut engine = self.engine.prefix_counters();
+        let mut oracle = self.oracle.prefix_counters();
+        if !self.oracle.is_idle() {
+            assert!(engine.evicted_blocks <= oracle.evicted_blocks, "evicted blocks at {now}");
+            engine.evicted_blocks = 0;
+            oracle.evicted_blocks = 0;
+        }
+        assert_eq!(engine, oracle, "prefix counters at {now}");
         if self.oracle.is_idle() {
             assert_eq!(self.engine.free_blocks(), self.oracle.free_blocks(), "free blocks at {now}");
             let mut engine = self.engine.counters();
