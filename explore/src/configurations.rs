@@ -1,8 +1,8 @@
 //! What is explored. A further strategy is a further entry here, and what it changes of the conditions in `conditions.rs`.
 
 use slackwater_policy::{
-    Approve, AtDeadline, CapacityRow, GateSpec, Limits, OnFailure, Plan, Span, StepLimits, StrategySpec,
-    Target, Then, Window,
+    Approve, AtDeadline, CapacityRow, Compare, GateSpec, Limits, OnFailure, Plan, Span, StepLimits,
+    StrategySpec, Target, Then, Window,
 };
 
 use crate::model::{Bounds, Fault, Setup, T0, orders};
@@ -54,6 +54,8 @@ pub fn plan(replicas: u16) -> Plan {
         smoke: tried,
         warm_up: tried,
         admit: tried,
+        swap: tried,
+        evaluate: tried,
         load: tried,
     };
     plan.rollout.stop_grace = Span::from_millis(500);
@@ -72,7 +74,7 @@ fn changed(replicas: u16, change: impl FnOnce(&mut Plan)) -> Setup {
     Setup { orders: orders(&plan), plan, faults: Fault::ALL.to_vec(), bounds: bounds(0, 0, 0) }
 }
 
-fn canary(compare: bool) -> StrategySpec {
+fn canary(compare: Option<Compare>) -> StrategySpec {
     StrategySpec::Canary {
         canary: None,
         canary_soak: SECOND.times(2),
@@ -136,8 +138,13 @@ pub fn configurations() -> Vec<Configuration> {
         USUAL_SMALL,
         LONG_2,
     );
-    add("canary", changed(2, |plan| plan.strategy = canary(false)), USUAL_SMALL, LONG_2);
-    add("canary, compared", changed(2, |plan| plan.strategy = canary(true)), USUAL_SMALL, LONG_2);
+    add("canary", changed(2, |plan| plan.strategy = canary(None)), USUAL_SMALL, LONG_2);
+    add(
+        "canary, compared",
+        changed(2, |plan| plan.strategy = canary(Some(Compare::Told))),
+        USUAL_SMALL,
+        LONG_2,
+    );
     add("recreate", changed(2, |plan| plan.strategy = recreate(None)), USUAL_SMALL, LONG_TOGETHER);
     add(
         "drill",
@@ -157,7 +164,7 @@ pub fn configurations() -> Vec<Configuration> {
         USUAL_3,
         LONG_TOGETHER,
     );
-    add("canary, then the others", changed(3, |plan| plan.strategy = canary(false)), USUAL_3, LONG_3);
+    add("canary, then the others", changed(3, |plan| plan.strategy = canary(None)), USUAL_3, LONG_3);
     add(
         "recreate, two at once",
         changed(3, |plan| plan.strategy = recreate(Some(2))),

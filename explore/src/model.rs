@@ -47,11 +47,13 @@ pub enum Fault {
     WrongVersion,
     /// The way back is gone when it is looked at.
     NoWayBack,
+    /// The new version's evaluation has not passed.
+    NotGoodEnough,
 }
 
 impl Fault {
     /// Each of them.
-    pub const ALL: [Fault; 14] = [
+    pub const ALL: [Fault; 15] = [
         Fault::Lost,
         Fault::Dropped,
         Fault::Fails,
@@ -66,6 +68,7 @@ impl Fault {
         Fault::Gauge,
         Fault::WrongVersion,
         Fault::NoWayBack,
+        Fault::NotGoodEnough,
     ];
 }
 
@@ -234,6 +237,7 @@ impl State {
         let truth = replica.map(|replica| &self.world.replicas[replica.index()]);
         let truth = truth.copied();
         let there = truth.is_some_and(|truth| truth.process != Process::Gone);
+        let runs = truth.is_some_and(|truth| truth.process != Process::Gone && truth.healthy);
         let busy = truth.is_some_and(|truth| truth.in_flight);
         let false_zero = truth.is_some_and(|truth| truth.false_zero);
         match action {
@@ -249,6 +253,8 @@ impl State {
             Action::Start { .. } if !there => &[Way::Usual, Way::WrongVersion],
             Action::Observe => &[Way::Usual, Way::NoWayBack],
             Action::MeasureLoad => &[Way::Usual, Way::StillBusy],
+            Action::Evaluate { .. } if runs => &[Way::Usual, Way::NotGoodEnough],
+            Action::Swap { .. } if runs => &[Way::Usual, Way::WrongVersion],
             _ => &[Way::Usual],
         }
     }
@@ -531,6 +537,7 @@ impl Way {
             Way::StuckGauge | Way::Blind => Some(Fault::Gauge),
             Way::WrongVersion => Some(Fault::WrongVersion),
             Way::NoWayBack => Some(Fault::NoWayBack),
+            Way::NotGoodEnough => Some(Fault::NotGoodEnough),
         }
     }
 }
@@ -546,6 +553,7 @@ impl fmt::Display for Way {
             Way::Blind => "the balancer blind",
             Way::WrongVersion => "neither version has started",
             Way::NoWayBack => "the way back gone",
+            Way::NotGoodEnough => "not passed",
         })
     }
 }

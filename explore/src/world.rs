@@ -111,6 +111,8 @@ pub enum Way {
     WrongVersion,
     /// The old version's weights are gone when it is looked at.
     NoWayBack,
+    /// The evaluation has not passed.
+    NotGoodEnough,
 }
 
 /// All of it.
@@ -319,6 +321,16 @@ impl World {
                 Reply::SmokeAnswered
             }
             Action::WarmUp { .. } => Reply::WarmedUp,
+            Action::Swap { version } => {
+                truth.process =
+                    if way == Way::WrongVersion { Process::Foreign } else { Process::Runs(*version) };
+                (truth.fresh, truth.smoked, truth.traffic) = (true, false, false);
+                (truth.zeroes, truth.alone_since) = (0, None);
+                Reply::Swapped
+            }
+            Action::Evaluate { .. } => {
+                Reply::Evaluated { passed: way != Way::NotGoodEnough, said: String::new() }
+            }
             Action::MeasureLoad => Reply::Load { rate: 1.0 },
         }
     }
