@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use slackwater_policy::{
-    Action, Approve, Command, CommandId, Event, HoldReason, Note, Operator, Plan, ReplicaId, Reply, Rollout,
-    Time, Verdict,
+    Action, Approve, Block, Command, CommandId, Event, HoldReason, Note, Operator, Plan, ReplicaId, Reply,
+    Rollout, Time, Verdict,
 };
 
 use crate::driver::Driver;
@@ -77,7 +77,7 @@ impl Fault {
 pub struct Bounds {
     /// Faults.
     pub faults: u8,
-    /// Orders of a person, words of a comparison.
+    /// Orders of a person, words of a comparison, blocks of evidence.
     pub orders: u8,
     /// Restarts of the executor.
     pub crashes: u8,
@@ -115,6 +115,8 @@ pub enum Choice {
     Orders(Operator),
     /// The comparison of the canary says a word.
     Compared(Verdict),
+    /// A block of evidence comes, in which the canary is as the old version or far worse.
+    Evidence(bool),
     /// The executor is restarted.
     Crash,
     /// Nothing happens until the first window is over.
@@ -217,7 +219,9 @@ impl State {
         }
         if self.left.orders > 0 {
             choices.extend(setup.orders.iter().map(|order| Choice::Orders(*order)));
-            if setup.plan.strategy.compare_within().is_some() {
+            if setup.plan.strategy.measured_comparison().is_some() {
+                choices.extend([Choice::Evidence(true), Choice::Evidence(false)]);
+            } else if setup.plan.strategy.compare_within().is_some() {
                 let verdicts = [Verdict::Pass, Verdict::Fail, Verdict::Undecided];
                 choices.extend(verdicts.map(Choice::Compared));
             }
@@ -283,7 +287,7 @@ impl State {
         let about = next.about(choice);
         let event = next.apply(choice);
         next.tell(event, about, driver, log)?;
-        let order = matches!(choice, Choice::Orders(_) | Choice::Compared(_));
+        let order = matches!(choice, Choice::Orders(_) | Choice::Compared(_) | Choice::Evidence(_));
         // An order that is ignored leaves a state that can do less than the one it was given in.
         Ok(if order && next.alike == self.alike { None } else { Some(next) })
     }
@@ -378,11 +382,20 @@ impl State {
                 if order == Operator::Resume && self.world.window_hold {
                     self.world.waive_window();
                 }
+                self.world.compared |= order == Operator::Resume;
                 Some(Event::Operator(order))
             }
             Choice::Compared(verdict) => {
                 self.left.orders -= 1;
+                self.world.compared |= verdict == Verdict::Pass;
                 Some(Event::Comparison { verdict })
+            }
+            Choice::Evidence(good) => {
+                self.left.orders -= 1;
+                self.world.watch_evidence();
+                let (share, errors) = if good { (0.5, 0.0) } else { (1.0, 1.0) };
+                let block = Block { ttft: Some(share), tpot: Some(share), errors: Some(errors) };
+                Some(Event::Evidence { block })
             }
             Choice::Crash => {
                 self.left.crashes -= 1;
@@ -522,6 +535,8 @@ impl State {
             Choice::ComesBack(index) => format!("replica {index} comes back by itself"),
             Choice::Orders(order) => format!("a person says {order:?}"),
             Choice::Compared(verdict) => format!("the comparison of the canary says {verdict:?}"),
+            Choice::Evidence(true) => "a block of evidence: the canary is as the old version".to_owned(),
+            Choice::Evidence(false) => "a block of evidence: the canary is far worse".to_owned(),
             Choice::Crash => "the executor is restarted".to_owned(),
             Choice::WindowCloses => "time passes until the window is over".to_owned(),
         }
