@@ -1,8 +1,8 @@
 //! What is explored. A further strategy is a further entry here, and what it changes of the conditions in `conditions.rs`.
 
 use slackwater_policy::{
-    Approve, AtDeadline, CapacityRow, GateSpec, Limits, OnFailure, Plan, Span, StepLimits, StrategySpec,
-    Target, Then, Window,
+    Approve, AtDeadline, CapacityRow, Compare, CompareSpec, EvaluateOn, GateSpec, Limits, OnFailure, Plan,
+    QualitySpec, RampSpec, ReplicaSpec, Span, StepLimits, StrategySpec, Target, Then, Window,
 };
 
 use crate::model::{Bounds, Fault, Setup, T0, orders};
@@ -54,6 +54,8 @@ pub fn plan(replicas: u16) -> Plan {
         smoke: tried,
         warm_up: tried,
         admit: tried,
+        swap: tried,
+        evaluate: tried,
         load: tried,
     };
     plan.rollout.stop_grace = Span::from_millis(500);
@@ -72,7 +74,7 @@ fn changed(replicas: u16, change: impl FnOnce(&mut Plan)) -> Setup {
     Setup { orders: orders(&plan), plan, faults: Fault::ALL.to_vec(), bounds: bounds(0, 0, 0) }
 }
 
-fn canary(compare: bool) -> StrategySpec {
+fn canary(compare: Option<Compare>) -> StrategySpec {
     StrategySpec::Canary {
         canary: None,
         canary_soak: SECOND.times(2),
@@ -87,11 +89,31 @@ fn recreate(at_once: Option<u16>) -> StrategySpec {
     StrategySpec::Recreate { accept_downtime: true, at_once, order: Vec::new() }
 }
 
+/// Spare places behind the replicas, each beside the one of its number or for itself.
+fn with_spares(replicas: u16, spares: u16, beside: bool, strategy: StrategySpec) -> Setup {
+    changed(replicas, |plan| {
+        plan.strategy = strategy;
+        plan.replicas.extend((0..spares).map(|id| ReplicaSpec {
+            name: format!("s{id}"),
+            gpus: Vec::new(),
+            spare: !beside,
+            beside: beside.then(|| format!("r{id}")),
+        }));
+    })
+}
+
+fn judged(replicas: EvaluateOn, live: bool) -> Setup {
+    changed(2, |plan| {
+        let command = vec!["evaluate".to_owned()];
+        plan.rollout.quality = Some(QualitySpec { out_of_rotation: true, live, replicas, command });
+    })
+}
+
 /// All of them.
 pub fn configurations() -> Vec<Configuration> {
     let mut all = Vec::new();
     let mut add = |name, setup: Setup, usual, long| {
-        let replicas = u16::try_from(setup.plan.replicas.len()).expect("a handful");
+        let replicas = u16::try_from(setup.plan.count()).expect("a handful");
         all.push(Configuration { name, replicas, setup, usual, long });
     };
     add("rolling", changed(2, |_| {}), USUAL_2, LONG_ALL);
@@ -136,8 +158,13 @@ pub fn configurations() -> Vec<Configuration> {
         USUAL_SMALL,
         LONG_2,
     );
-    add("canary", changed(2, |plan| plan.strategy = canary(false)), USUAL_SMALL, LONG_2);
-    add("canary, compared", changed(2, |plan| plan.strategy = canary(true)), USUAL_SMALL, LONG_2);
+    add("canary", changed(2, |plan| plan.strategy = canary(None)), USUAL_SMALL, LONG_2);
+    add(
+        "canary, compared",
+        changed(2, |plan| plan.strategy = canary(Some(Compare::Told))),
+        USUAL_SMALL,
+        LONG_2,
+    );
     add("recreate", changed(2, |plan| plan.strategy = recreate(None)), USUAL_SMALL, LONG_TOGETHER);
     add(
         "drill",
@@ -145,6 +172,49 @@ pub fn configurations() -> Vec<Configuration> {
             plan.target = Target::Same;
             plan.to = plan.from.clone();
         }),
+        USUAL_SMALL,
+        LONG_2,
+    );
+    let measured = CompareSpec { false_alarm: 0.5, warm_up: SECOND, blocks_min: 1, ..CompareSpec::default() };
+    add(
+        "canary, measured",
+        changed(2, |plan| plan.strategy = canary(Some(Compare::Measured(measured)))),
+        USUAL_MEASURED,
+        LONG_2,
+    );
+    let order = Vec::new;
+    let keep_old = SECOND.times(2);
+    add(
+        "surge, one spare",
+        with_spares(2, 1, false, StrategySpec::Surge { max_unavailable: 0, order: order() }),
+        USUAL_SMALL,
+        LONG_2,
+    );
+    add(
+        "side by side",
+        with_spares(2, 2, true, StrategySpec::SideBySide { pairs_at_once: 1, keep_old, order: order() }),
+        USUAL_SMALL,
+        LONG_2,
+    );
+    add(
+        "blue-green",
+        with_spares(2, 2, false, StrategySpec::BlueGreen { keep_old }),
+        USUAL_SMALL,
+        LONG_TOGETHER,
+    );
+    let halves = || StrategySpec::Halves { first: Vec::new() };
+    add("halves", changed(2, |plan| plan.strategy = halves()), USUAL_SMALL, LONG_2);
+    add(
+        "swap",
+        changed(2, |plan| plan.strategy = StrategySpec::Swap { max_unavailable: 1, order: order() }),
+        USUAL_SMALL,
+        LONG_2,
+    );
+    add("rolling, first evaluated", judged(EvaluateOn::First, true), USUAL_SMALL, LONG_2);
+    add("rolling, each evaluated", judged(EvaluateOn::Each, true), USUAL_SMALL, LONG_2);
+    add(
+        "rolling, ramp",
+        changed(2, |plan| plan.rollout.ramp = Some(RampSpec { from: 50, steps: 2, over: SECOND.times(2) })),
         USUAL_SMALL,
         LONG_2,
     );
@@ -157,7 +227,7 @@ pub fn configurations() -> Vec<Configuration> {
         USUAL_3,
         LONG_TOGETHER,
     );
-    add("canary, then the others", changed(3, |plan| plan.strategy = canary(false)), USUAL_3, LONG_3);
+    add("canary, then the others", changed(3, |plan| plan.strategy = canary(None)), USUAL_3, LONG_3);
     add(
         "recreate, two at once",
         changed(3, |plan| plan.strategy = recreate(Some(2))),
@@ -170,12 +240,14 @@ pub fn configurations() -> Vec<Configuration> {
         USUAL_3,
         LONG_3,
     );
+    add("halves, of three", changed(3, |plan| plan.strategy = halves()), USUAL_3, LONG_TOGETHER);
     add("rolling", changed(4, |_| {}), USUAL_4, LONG_4);
     all
 }
 
 const USUAL_2: &[Bounds] = &[bounds(1, 0, 1), bounds(1, 1, 0), bounds(0, 1, 1)];
 const USUAL_SMALL: &[Bounds] = &[bounds(1, 0, 0), bounds(0, 1, 0), bounds(0, 0, 1)];
+const USUAL_MEASURED: &[Bounds] = &[bounds(1, 0, 0), bounds(0, 3, 0), bounds(0, 1, 1)];
 const USUAL_3: &[Bounds] = &[bounds(1, 0, 0), bounds(0, 1, 0)];
 const USUAL_4: &[Bounds] = &[bounds(0, 1, 0)];
 const LONG_ALL: &[Bounds] = &[bounds(2, 0, 0), bounds(0, 2, 0), bounds(1, 1, 1)];

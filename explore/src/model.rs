@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use slackwater_policy::{
-    Action, Approve, Command, CommandId, Event, HoldReason, Note, Operator, Plan, ReplicaId, Reply, Rollout,
-    Time, Verdict,
+    Action, Approve, Block, Command, CommandId, Event, HoldReason, Note, Operator, Plan, ReplicaId, Reply,
+    Rollout, Time, Verdict,
 };
 
 use crate::driver::Driver;
@@ -47,11 +47,13 @@ pub enum Fault {
     WrongVersion,
     /// The way back is gone when it is looked at.
     NoWayBack,
+    /// The new version's evaluation has not passed.
+    NotGoodEnough,
 }
 
 impl Fault {
     /// Each of them.
-    pub const ALL: [Fault; 14] = [
+    pub const ALL: [Fault; 15] = [
         Fault::Lost,
         Fault::Dropped,
         Fault::Fails,
@@ -66,6 +68,7 @@ impl Fault {
         Fault::Gauge,
         Fault::WrongVersion,
         Fault::NoWayBack,
+        Fault::NotGoodEnough,
     ];
 }
 
@@ -74,7 +77,7 @@ impl Fault {
 pub struct Bounds {
     /// Faults.
     pub faults: u8,
-    /// Orders of a person, words of a comparison.
+    /// Orders of a person, words of a comparison, blocks of evidence.
     pub orders: u8,
     /// Restarts of the executor.
     pub crashes: u8,
@@ -112,6 +115,8 @@ pub enum Choice {
     Orders(Operator),
     /// The comparison of the canary says a word.
     Compared(Verdict),
+    /// A block of evidence comes, in which the canary is as the old version or far worse.
+    Evidence(bool),
     /// The executor is restarted.
     Crash,
     /// Nothing happens until the first window is over.
@@ -214,7 +219,9 @@ impl State {
         }
         if self.left.orders > 0 {
             choices.extend(setup.orders.iter().map(|order| Choice::Orders(*order)));
-            if setup.plan.strategy.compare_within().is_some() {
+            if setup.plan.strategy.measured_comparison().is_some() {
+                choices.extend([Choice::Evidence(true), Choice::Evidence(false)]);
+            } else if setup.plan.strategy.compare_within().is_some() {
                 let verdicts = [Verdict::Pass, Verdict::Fail, Verdict::Undecided];
                 choices.extend(verdicts.map(Choice::Compared));
             }
@@ -234,6 +241,7 @@ impl State {
         let truth = replica.map(|replica| &self.world.replicas[replica.index()]);
         let truth = truth.copied();
         let there = truth.is_some_and(|truth| truth.process != Process::Gone);
+        let runs = truth.is_some_and(|truth| truth.process != Process::Gone && truth.healthy);
         let busy = truth.is_some_and(|truth| truth.in_flight);
         let false_zero = truth.is_some_and(|truth| truth.false_zero);
         match action {
@@ -249,6 +257,8 @@ impl State {
             Action::Start { .. } if !there => &[Way::Usual, Way::WrongVersion],
             Action::Observe => &[Way::Usual, Way::NoWayBack],
             Action::MeasureLoad => &[Way::Usual, Way::StillBusy],
+            Action::Evaluate { .. } if runs => &[Way::Usual, Way::NotGoodEnough],
+            Action::Swap { .. } if runs => &[Way::Usual, Way::WrongVersion],
             _ => &[Way::Usual],
         }
     }
@@ -277,7 +287,7 @@ impl State {
         let about = next.about(choice);
         let event = next.apply(choice);
         next.tell(event, about, driver, log)?;
-        let order = matches!(choice, Choice::Orders(_) | Choice::Compared(_));
+        let order = matches!(choice, Choice::Orders(_) | Choice::Compared(_) | Choice::Evidence(_));
         // An order that is ignored leaves a state that can do less than the one it was given in.
         Ok(if order && next.alike == self.alike { None } else { Some(next) })
     }
@@ -372,11 +382,20 @@ impl State {
                 if order == Operator::Resume && self.world.window_hold {
                     self.world.waive_window();
                 }
+                self.world.compared |= order == Operator::Resume;
                 Some(Event::Operator(order))
             }
             Choice::Compared(verdict) => {
                 self.left.orders -= 1;
+                self.world.compared |= verdict == Verdict::Pass;
                 Some(Event::Comparison { verdict })
+            }
+            Choice::Evidence(good) => {
+                self.left.orders -= 1;
+                self.world.watch_evidence();
+                let (share, errors) = if good { (0.5, 0.0) } else { (1.0, 1.0) };
+                let block = Block { ttft: Some(share), tpot: Some(share), errors: Some(errors) };
+                Some(Event::Evidence { block })
             }
             Choice::Crash => {
                 self.left.crashes -= 1;
@@ -516,6 +535,8 @@ impl State {
             Choice::ComesBack(index) => format!("replica {index} comes back by itself"),
             Choice::Orders(order) => format!("a person says {order:?}"),
             Choice::Compared(verdict) => format!("the comparison of the canary says {verdict:?}"),
+            Choice::Evidence(true) => "a block of evidence: the canary is as the old version".to_owned(),
+            Choice::Evidence(false) => "a block of evidence: the canary is far worse".to_owned(),
             Choice::Crash => "the executor is restarted".to_owned(),
             Choice::WindowCloses => "time passes until the window is over".to_owned(),
         }
@@ -531,6 +552,7 @@ impl Way {
             Way::StuckGauge | Way::Blind => Some(Fault::Gauge),
             Way::WrongVersion => Some(Fault::WrongVersion),
             Way::NoWayBack => Some(Fault::NoWayBack),
+            Way::NotGoodEnough => Some(Fault::NotGoodEnough),
         }
     }
 }
@@ -546,6 +568,7 @@ impl fmt::Display for Way {
             Way::Blind => "the balancer blind",
             Way::WrongVersion => "neither version has started",
             Way::NoWayBack => "the way back gone",
+            Way::NotGoodEnough => "not passed",
         })
     }
 }

@@ -29,7 +29,8 @@ pub struct Truth {
     pub process: Process,
     /// It answers its health check.
     pub healthy: bool,
-    /// Its GPU's memory is still taken by a process that is gone.
+    /// Its GPU's memory is still taken by a process that is gone, or, in a place that is empty at first, nobody has looked yet whether there
+    /// is enough beside whatever else runs on that GPU.
     pub memory_held: bool,
     /// Requests are running on it.
     pub in_flight: bool,
@@ -39,6 +40,12 @@ pub struct Truth {
     pub smoked: bool,
     /// Its process was started by the rollout.
     pub fresh: bool,
+    /// It was started or swapped by the rollout, and has not been admitted since.
+    pub unproven: bool,
+    /// The evaluation out of rotation has passed on its process.
+    pub evaluated: bool,
+    /// An evaluation of its process has not passed, and the policy was told.
+    pub rejected: bool,
     /// The old version could be brought back.
     pub way_back: bool,
     /// A fault hit it or a command to it: it may have to be left out, and named.
@@ -69,6 +76,12 @@ impl Truth {
     /// Whether it takes requests and answers them.
     pub fn serves(&self) -> bool {
         self.rotation && self.process != Process::Gone && self.healthy
+    }
+
+    /// Whether it serves this version as far as anybody could know.
+    pub fn believed_to_serve_version(&self, version: VersionRef) -> bool {
+        let process = if self.untold { self.back_as.unwrap_or(self.process) } else { self.process };
+        self.believed_to_serve() && process == Process::Runs(version)
     }
 
     /// Whether it serves as far as anybody could know.
@@ -111,6 +124,8 @@ pub enum Way {
     WrongVersion,
     /// The old version's weights are gone when it is looked at.
     NoWayBack,
+    /// The evaluation has not passed.
+    NotGoodEnough,
 }
 
 /// All of it.
@@ -130,10 +145,18 @@ pub struct World {
     pub canary_done: bool,
     /// The hold that is on is for the window.
     pub window_hold: bool,
+    /// An evaluation out of rotation has passed somewhere.
+    pub evaluated: bool,
+    /// The canary was compared with the old version, as often as the plan asks, or a person would not wait for that.
+    pub compared: bool,
+    /// Blocks of evidence told while a canary served, up to what the plan asks for.
+    pub blocks: u32,
+    /// Where all take over together: the first has.
+    pub switched: bool,
 }
 
 impl World {
-    /// Everybody serves the old version at `now`.
+    /// Everybody serves the old version at `now`, and nothing runs in spare places.
     pub fn new(plan: Arc<Plan>, now: Time) -> World {
         let serving = Truth {
             rotation: true,
@@ -144,6 +167,9 @@ impl World {
             traffic: true,
             smoked: false,
             fresh: false,
+            unproven: false,
+            evaluated: false,
+            rejected: false,
             way_back: true,
             hurt: false,
             untold: false,
@@ -157,7 +183,17 @@ impl World {
             watched: false,
             new_since: None,
         };
-        let replicas = vec![serving; plan.replicas.len()];
+        let empty = Truth {
+            rotation: false,
+            process: Process::Gone,
+            healthy: false,
+            memory_held: true,
+            in_flight: false,
+            traffic: false,
+            ..serving
+        };
+        let places = plan.replicas.iter().map(|spec| if spec.is_spare() { empty } else { serving });
+        let replicas = places.collect();
         let window_waived_until = Time::ZERO;
         World {
             plan,
@@ -167,6 +203,10 @@ impl World {
             window_waived_until,
             canary_done: false,
             window_hold: false,
+            evaluated: false,
+            compared: false,
+            blocks: 0,
+            switched: false,
         }
     }
 
@@ -194,6 +234,7 @@ impl World {
             }
         }
         (self.window_waived_until > self.now, self.canary_done).hash(hasher);
+        (self.evaluated, self.compared, self.blocks, self.switched).hash(hasher);
     }
 
     /// How long after it is out the plan allows a replica's requests to be cut, if it does at all.
@@ -289,9 +330,19 @@ impl World {
                     truth.process =
                         if way == Way::WrongVersion { Process::Foreign } else { Process::Runs(*version) };
                     (truth.fresh, truth.untold, truth.back_as) = (true, false, None);
+                    truth.unproven = true;
                     truth.memory_held = false;
                 }
                 Reply::Started
+            }
+            Action::Swap { version } if there && truth.process == Process::Runs(*version) => Reply::Swapped,
+            Action::Swap { version } if there && truth.healthy => {
+                truth.process =
+                    if way == Way::WrongVersion { Process::Foreign } else { Process::Runs(*version) };
+                truth.new_process();
+                // It sleeps and wakes.
+                (truth.healthy, truth.in_flight, truth.fresh, truth.unproven) = (false, false, true, true);
+                Reply::Swapped
             }
             Action::ProbeHealth if !there => {
                 Reply::Failed { reason: "its process is gone".to_owned(), retryable: false }
@@ -304,6 +355,7 @@ impl World {
             // The balancer routes to whatever is written down.
             Action::Admit { .. } => {
                 truth.rotation = true;
+                truth.unproven &= !truth.serves();
                 truth.serve_requests();
                 (truth.zeroes, truth.alone_since, truth.out_since) = (0, None, None);
                 // Whoever has not been told that it died goes on counting.
@@ -312,6 +364,7 @@ impl World {
                 truth.new_since = is_new.then_some(now);
                 Reply::Admitted
             }
+            Action::Swap { .. } => not_yet("no answer"),
             _ if !there || !truth.healthy => not_yet("no answer"),
             Action::ProbeFingerprint { .. } => Reply::Fingerprint { seen: shown },
             Action::SmokePrompt => {
@@ -319,6 +372,12 @@ impl World {
                 Reply::SmokeAnswered
             }
             Action::WarmUp { .. } => Reply::WarmedUp,
+            Action::Evaluate { live } => {
+                let passed = way != Way::NotGoodEnough;
+                truth.evaluated |= passed && !live;
+                self.evaluated |= passed && !live;
+                Reply::Evaluated { passed, said: String::new() }
+            }
             Action::MeasureLoad => Reply::Load { rate: 1.0 },
         }
     }
@@ -335,6 +394,7 @@ impl World {
                 truth.untold &= (seen.process, seen.healthy) != (there, truth.healthy);
             }
             Reply::Admitted => truth.watched = true,
+            Reply::Evaluated { passed, .. } => truth.rejected |= !passed,
             Reply::InFlight { balancer, engine } => {
                 let both = (*balancer, *engine) == (Some(0), Some(0));
                 truth.zeroes = if both { (truth.zeroes + 1).min(asked_for) } else { 0 };
@@ -350,8 +410,14 @@ impl Truth {
     /// Its process is no more.
     pub fn gone(&mut self) {
         (self.process, self.healthy, self.in_flight) = (Process::Gone, false, false);
-        (self.traffic, self.smoked, self.new_since) = (false, false, None);
-        (self.zeroes, self.alone_since) = (0, None);
+        self.new_since = None;
+        self.new_process();
+    }
+
+    /// What was known of the process, or of the weights it had, is known no longer.
+    fn new_process(&mut self) {
+        (self.traffic, self.smoked, self.zeroes, self.alone_since) = (false, false, 0, None);
+        (self.evaluated, self.rejected) = (false, false);
     }
 
     /// Requests reach it, where there is anybody to take them.
