@@ -16,6 +16,9 @@ pub mod memory;
 #[path = "../../engine/tests/it/oracle.rs"]
 #[allow(dead_code, missing_docs)] // shared with the engine's tests, which use all of it
 mod oracle;
+#[path = "../../engine/tests/it/oracle_blocks.rs"]
+#[allow(dead_code, missing_docs)] // as above
+mod oracle_blocks;
 pub mod recorded;
 pub mod replicas;
 pub mod workload;

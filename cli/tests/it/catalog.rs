@@ -177,6 +177,22 @@ fn a_window_that_closes_holds_at_n_with_two_versions() {
 }
 
 #[test]
+fn a_canary_finds_a_version_slower_than_declared_before_anybody_else_is_touched() {
+    let file = "scenarios/catalog/canary-slower-than-declared.toml";
+    let found = simulated(&[file]);
+    assert_eq!(at(&found, "rollout.outcome"), "rolled_back");
+    let moves = at(&found, "rollout.moves").as_array().expect("moves are a list");
+    assert!(moves.iter().all(|moved| at(moved, "replica") == "replica-0"), "nobody else was touched");
+    let served = number(&found, "rollout.moves.1.started_s") - number(&found, "rollout.moves.0.admitted_s");
+    assert!((120.0..600.0).contains(&served), "found {served} s after the canary's admission");
+    assert_eq!(number(&found, "requests.cut"), 0.0);
+    assert_eq!(at(&found, "service.kept"), true);
+    let declared = ["rollout.compare.ttft_ratio=1.4", "rollout.compare.tpot_ratio=1.4"];
+    let declared = simulated(&[file, "--set", declared[0], "--set", declared[1]]);
+    assert_eq!(at(&declared, "rollout.outcome"), "completed");
+}
+
+#[test]
 fn sessions_kept_at_their_version_hardly_see_two() {
     let file = "scenarios/catalog/sessions-one-version.toml";
     let kept = simulated(&[file]);
