@@ -84,7 +84,7 @@ impl Trial {
     }
 
     /// The share of runs in which the canary was found worse, and the median of the blocks that took.
-    #[allow(clippy::cast_precision_loss)]
+    #[allow(clippy::cast_precision_loss, clippy::print_stdout)] // the table is read from there
     fn found_worse(&self) -> (f64, Option<u32>) {
         let words = (1..=runs()).map(|seed| self.word(seed));
         let mut blocks: Vec<u32> = words.filter(|word| word.0 == Verdict::Fail).map(|word| word.1).collect();
