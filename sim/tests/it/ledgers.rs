@@ -231,7 +231,6 @@ proptest! {
     /// requests than the ledger's; a rollout that stands still; a cut the policy did not hear of.
     #[test]
     fn rows_and_ledgers_agree(small in small()) {
-        if std::env::var("SHOW").is_ok() { std::fs::write("/tmp/last_case", format!("{small:?}")).unwrap(); }
         let run = small.roll();
         agree(&run);
         outcomes(&run, &small);
