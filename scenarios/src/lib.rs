@@ -17,6 +17,7 @@ pub mod error;
 mod explain;
 pub mod faults;
 pub mod fleet;
+pub mod orders;
 mod places;
 pub mod random;
 pub mod rollout;
@@ -31,10 +32,11 @@ pub use engine_profile::{EngineProfile, FrontEnd, KvReservation, Scheduling, Ste
 pub use error::{Diagnostic, ScenarioError, TraceError};
 pub use faults::{Fault, FaultKind, FaultTime, FaultVersion, MovePoint};
 pub use fleet::{Fleet, Place, Replica};
+pub use orders::{Order, OrderKind};
 pub use random::Keyed;
 pub use rollout::{
-    Approval, AtDeadline, Comparison, Evaluated, Extend, Gate, Guard, OnFailure, Probe, Quality, Ramp,
-    Rollout, StartTime, Strategy,
+    Approval, AtDeadline, Comparison, Evaluated, Extend, Gate, Guard, NextWindow, OnFailure, Probe, Quality,
+    Ramp, Rollout, StartTime, Strategy,
 };
 pub use scenario::{Scenario, scenario_json_schema};
 pub use time::{HumanDuration, WallTime};

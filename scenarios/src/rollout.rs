@@ -14,6 +14,9 @@ pub struct Rollout {
     /// How long after `start` a move may still be under way; a move that would not fit is not begun. Absent: no end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<HumanDuration>,
+    /// Windows after that one, in order: a rollout that a closing window holds goes on in the next.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub next_windows: Vec<NextWindow>,
     /// How the fleet is moved.
     pub strategy: Strategy,
     /// Strategy `canary`: the replica that goes first. Absent: the first in the order.
@@ -94,6 +97,7 @@ impl Default for Rollout {
         Self {
             start: StartTime::After(seconds(15 * 60)),
             window: None,
+            next_windows: vec![],
             strategy: Strategy::Rolling,
             canary: None,
             canary_soak: seconds(15 * 60),
@@ -152,6 +156,16 @@ pub enum Strategy {
     SideBySide,
     /// In place, without a restart: the engine sleeps, loads the new weights, and wakes.
     Swap,
+}
+
+/// A further window: `{ start = "26h", lasts = "2h" }`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NextWindow {
+    /// When it opens: as `rollout.start` is given.
+    pub start: StartTime,
+    /// How long it is open.
+    pub lasts: HumanDuration,
 }
 
 /// Slow start: `{ from = 20, steps = 4, over = "60s" }`.

@@ -12,6 +12,7 @@ use crate::engine_profile::EngineProfile;
 use crate::error::{ScenarioError, TraceError};
 use crate::faults::Fault;
 use crate::fleet::{Fleet, Place};
+use crate::orders::Order;
 use crate::random::Keyed;
 use crate::rollout::{Rollout, Strategy};
 use crate::traffic::{SessionPlan, SharedTrace, Traffic, TrafficSpec};
@@ -50,6 +51,9 @@ pub struct Scenario {
     /// What goes wrong in the simulated world, one `[[faults]]` table each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
+    /// What a person tells the rollout, one `[[orders]]` table each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<Order>,
     /// Engine profiles of this file, by name; each may have a `base`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "engines_schema")]

@@ -390,6 +390,13 @@ fn rollout(rollout: &Rollout) -> Check {
     if let Some(window) = rollout.window {
         longer_than_zero("rollout.window", window)?;
     }
+    for (index, next) in rollout.next_windows.iter().enumerate() {
+        longer_than_zero(&format!("rollout.next_windows[{index}].lasts"), next.lasts)?;
+        if rollout.window.is_none() {
+            let help = "set rollout.window, or leave next_windows out: without the first there is no end to go on after";
+            return Err(problem("rollout.next_windows", "there is no first window", help));
+        }
+    }
     if let AtDeadline::Extend(extend) = &rollout.at_deadline
         && extend.to <= rollout.drain_timeout
     {

@@ -98,6 +98,10 @@ impl<T: Traffic> World<T> {
     fn crash(&mut self, replica: u16, noticed_after: Ps, back_after: Option<Ps>) {
         let station = &mut self.stations[usize::from(replica)];
         station.crashes += 1;
+        if station.stopping {
+            // It only ends sooner than it would have.
+            return self.die(replica);
+        }
         station.crashed = true;
         let crash = station.crashes;
         self.die(replica);

@@ -63,7 +63,8 @@ impl<T: Traffic> World<T> {
             Action::Stop { .. } => {
                 cut = self.stop(replica);
                 // From here on its supervisor leaves it alone.
-                self.stations[usize::from(replica)].crashed = false;
+                let station = &mut self.stations[usize::from(replica)];
+                (station.crashed, station.stopping) = (false, true);
                 let station = &self.stations[usize::from(replica)];
                 match station.process {
                     Process::Gone { .. } => PROBE_PS,
@@ -297,7 +298,7 @@ impl<T: Traffic> World<T> {
         station.incarnation += 1;
         station.version = version;
         station.process = Process::Up { version, healthy_at };
-        (station.crashed, station.stuck) = (false, false);
+        (station.crashed, station.stopping, station.stuck) = (false, false, false);
         let setup = Arc::clone(&self.setup);
         let to = setup.version(version);
         let engine = Replica::new(to.config.clone(), to.form).expect("checked when the scenario was set up");

@@ -39,6 +39,8 @@ pub(crate) struct Station {
     pub(crate) crashes: u64,
     /// It died by itself, and neither the rollout nor its supervisor has touched it since.
     pub(crate) crashed: bool,
+    /// The rollout has told it to stop: its supervisor does not bring it back.
+    pub(crate) stopping: bool,
     /// The engine's in-flight gauge sticks.
     pub(crate) stuck: bool,
     /// Numbers of the faults that keep its health checks from being answered.
@@ -65,6 +67,7 @@ impl Station {
             incarnation: 0,
             crashes: 0,
             crashed: false,
+            stopping: false,
             stuck: false,
             deaf_by: Vec::new(),
             gpu_lost: false,

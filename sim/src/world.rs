@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use slackwater_engine::{Counters, Output, PrefixCounters, Ps, Replica, ReplicaError, StepTimeForm};
 use slackwater_policy::{Command, Event, EventError, Figure, Operator, Plan};
-use slackwater_scenarios::TraceError;
 use slackwater_scenarios::traffic::{Arrival, Traffic};
+use slackwater_scenarios::{OrderKind, TraceError};
 
 use crate::books::{Books, RequestRow, TICK_PS, seconds};
-use crate::driver::{Driver, Station, index};
+use crate::driver::{Driver, RolloutState, Station, index};
 use crate::evidence::Evidence;
 use crate::faults::{FaultLog, When};
 use crate::prefixes::Prefixes;
@@ -77,6 +77,8 @@ pub(crate) enum Timer {
     },
     /// The simulated person says yes.
     Approve,
+    /// The simulated person gives this one of the scenario's orders.
+    Order(usize),
     /// This one of the faults at a moment comes to a replica.
     Fault {
         fault: usize,
@@ -147,6 +149,8 @@ pub struct World<T> {
     pub(crate) driver: Option<Driver>,
     /// When anything last happened to a request or the rollout.
     pub(crate) last_activity: Ps,
+    /// Orders of the scenario that are still to come.
+    pub(crate) orders_left: usize,
     pub(crate) finished: bool,
     /// Millionths of retries that the clients' budget has left.
     pub(crate) retry_budget: u64,
@@ -205,6 +209,7 @@ impl<T: Traffic> World<T> {
             error_history: VecDeque::new(),
             driver: None,
             last_activity: 0,
+            orders_left: 0,
             finished: false,
             blind_drains: false,
             retry_budget: 0,
@@ -250,6 +255,12 @@ impl<T: Traffic> World<T> {
         self.books.watch = !plan.guards.is_empty();
         self.driver = Some(Driver::new(plan, epoch, self.now)?);
         self.judge_from_now();
+        for (number, order) in self.setup.scenario.orders.iter().enumerate() {
+            if order.at.as_picos() >= self.now {
+                self.timers.set(order.at.as_picos(), Timer::Order(number));
+                self.orders_left += 1;
+            }
+        }
         if std::mem::take(&mut self.finished) {
             // The traffic is over, but the world goes on.
             self.timers.set(self.now + TICK_PS, Timer::Tick);
@@ -457,6 +468,17 @@ impl<T: Traffic> World<T> {
                 self.tell(Event::Outcome { id: command.id, outcome: reply })
             }
             Timer::Approve => self.tell(Event::Operator(Operator::Approve)),
+            Timer::Order(number) => {
+                self.orders_left -= 1;
+                let order = match self.setup.scenario.orders[number].order {
+                    OrderKind::Pause => Operator::Pause,
+                    OrderKind::Resume => Operator::Resume,
+                    OrderKind::Approve => Operator::Approve,
+                    OrderKind::Abort => Operator::Abort,
+                    OrderKind::Rollback => Operator::Rollback,
+                };
+                self.tell(Event::Operator(order))
+            }
             Timer::Fault { fault, replica } => {
                 self.befall(fault, replica);
                 Ok(())
@@ -505,7 +527,10 @@ impl<T: Traffic> World<T> {
         }
         let rollout_over = self.driver.as_ref().is_none_or(|driver| driver.over.is_some());
         let idle = self.upcoming.is_none() && self.requests.is_empty() && self.sessions.is_empty();
-        if idle && rollout_over {
+        // A rollout that has ended takes no orders any more.
+        let awaited = self.orders_left > 0
+            && self.driver.as_ref().is_some_and(|driver| driver.state() == RolloutState::Held);
+        if idle && rollout_over && !awaited {
             self.finished = true;
         } else {
             self.timers.set(self.now + TICK_PS, Timer::Tick);

@@ -38,9 +38,17 @@ impl Rollout {
         let (target, leaves, goal) = (mv.target, mv.leaves, mv.purpose == Purpose::Goal);
         let nothing_there = !seen.process && !seen.in_rotation;
         if leaves {
-            if nothing_there {
-                self.set_state(id, ReplicaState::Empty);
+            if nothing_there && was_empty {
                 return self.done(id);
+            }
+            if nothing_there {
+                // It died by itself: whoever watches over it would bring it back, if it were not told to stop.
+                let mv = self.in_hand(id);
+                let stop = mv.index_of(Step::Stop).unwrap_or(mv.steps.len());
+                if stop == mv.steps.len() {
+                    mv.steps.push(Step::Stop);
+                }
+                return self.enter(id, stop);
             }
             if !serves && self.in_hand(id).index_of(Step::Stop).is_none() {
                 // It could not be let back in as it is: nothing to keep.

@@ -90,8 +90,7 @@ impl Rollout {
             ReplicaState::Parked if !serves => ReplicaState::Parked,
             before if serves && before.serves() => before,
             _ if serves => ReplicaState::Serving,
-            ReplicaState::Empty | ReplicaState::Standby if empty => ReplicaState::Empty,
-            _ if empty && self.plan.is_spare(id) => ReplicaState::Empty,
+            ReplicaState::Empty if empty => ReplicaState::Empty,
             ReplicaState::Standby if unchanged => ReplicaState::Standby,
             _ => ReplicaState::Down,
         };

@@ -1,9 +1,8 @@
 //! Random small scenarios, random faults, random orders from a person: whatever happens, the rollout stays safe, comes to
 //! an end or holds, and says truly where every replica stands.
 //!
-//! A failure prints the command that shows it again, and the scenario, which `slackwater simulate` takes as it stands (orders
-//! of a person are given as comments: the command has no person). `SWARM_SEED=7` runs one seed, `SWARM_CASES=100000` that
-//! many.
+//! A failure prints the command that shows it again, and the scenario, which `slackwater simulate` takes as it stands.
+//! `SWARM_SEED=7` runs one seed, `SWARM_CASES=100000` that many.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rand::{Rng, RngExt};
-use slackwater_policy::{Entry, Note, Operator, Outcome, Phase, Record, ReplicaId, ReplicaState};
+use slackwater_policy::{Entry, Note, Outcome, Phase, Record, ReplicaId, ReplicaState};
 use slackwater_scenarios::{FaultKind, Keyed, Scenario};
 use slackwater_sim::{
     RolloutState, RunInfo, RunOptions, Setup, TraceCursor, World, plan_for, start_offset_ps,
@@ -26,36 +25,28 @@ const LONGEST_S: f64 = 2.0 * 86_400.0;
 /// One run of the swarm.
 struct Case {
     toml: String,
-    /// Seconds after the start of the traffic, ascending.
-    orders: Vec<(f64, Operator)>,
 }
 
 impl Case {
     fn draw(seed: u64) -> Self {
         let random = &mut Keyed::new(seed).stream("swarm", &[]);
         let replicas = random.random_range(2..6_u32);
-        let mut toml = format!("seed = {seed}\n[fleet]\nreplicas = {replicas}\n");
+        let (strategy, spares) = strategy(random, replicas);
+        let mut toml = format!("seed = {seed}\n[fleet]\nreplicas = {replicas}\nspares = {spares}\n");
         versions(&mut toml, random);
         surroundings(&mut toml, random);
         let start = random.random_range(1..100_u32);
-        rollout(&mut toml, random, replicas, start);
+        rollout(&mut toml, random, start);
+        toml.push_str(&strategy);
         for _ in 0..random.random_range(0..4_u32) {
             fault(&mut toml, random, replicas);
         }
-        let mut orders: Vec<(f64, Operator)> = (0..random.random_range(0..4_u32))
-            .map(|_| (f64::from(start) + random.random_range(0.0..600.0), order(random)))
-            .collect();
-        orders.sort_by(|one, other| one.0.total_cmp(&other.0));
-        Self { toml, orders }
-    }
-
-    /// The scenario to be pasted into a file.
-    fn shown(&self) -> String {
-        let mut text = String::new();
-        for (at, order) in &self.orders {
-            writeln!(text, "# At {at} s a person says: {order:?}.").unwrap();
+        for _ in 0..random.random_range(0..4_u32) {
+            let at = f64::from(start) + random.random_range(0.0..600.0);
+            let order = one_of(random, &["pause", "resume", "resume", "approve", "abort", "rollback"]);
+            writeln!(toml, "[[orders]]\nat = {at:?}\norder = \"{order}\"").unwrap();
         }
-        text + &self.toml
+        Self { toml }
     }
 
     /// Runs it; what is wrong, if anything is.
@@ -81,10 +72,6 @@ impl Case {
         let plan = plan_for(&scenario, None, start, &[]).map_err(|error| error.to_string())?;
         world.run_until(start).map_err(|error| error.to_string())?;
         world.begin_rollout(plan).map_err(|error| error.to_string())?;
-        for (at, order) in &self.orders {
-            world.run_until(ps(*at)).map_err(|error| error.to_string())?;
-            world.order(*order).map_err(|error| error.to_string())?;
-        }
         let ended = world.run_until(ps(LONGEST_S)).map_err(|error| error.to_string())?;
         let report = world.final_report().ok_or("no report")?;
         if !ended || world.rollout_state() == Some(RolloutState::UnderWay) {
@@ -106,10 +93,11 @@ impl Case {
 /// Safety condition 6, against the world as it is: every replica serves the one version, or is named with what mends it.
 fn truthful(world: &World<TraceCursor>, scenario: &Scenario) -> Result<(), String> {
     let report = world.final_report().ok_or("no report")?;
-    let replicas = scenario.fleet.replica_list();
+    let replicas = scenario.places();
     let mut named: Vec<u16> = report
         .serving
         .iter()
+        .chain(&report.empty)
         .chain(report.exceptions.iter().map(|wrong| &wrong.replica))
         .map(|id| id.0)
         .collect();
@@ -127,6 +115,12 @@ fn truthful(world: &World<TraceCursor>, scenario: &Scenario) -> Result<(), Strin
         && !report.exceptions.is_empty()
     {
         return Err(format!("condition 6: ended with exceptions: {report:?}"));
+    }
+    for id in &report.empty {
+        let seen = world.observe(*id);
+        if seen.process || seen.in_rotation {
+            return Err(format!("condition 6: {id} is said to be empty, but is {seen:?}"));
+        }
     }
     for id in &report.serving {
         // A rollout that is over hears of no further crash, one that holds hears of those that were noticed; and none is told
@@ -180,18 +174,29 @@ fn one_of<T: Clone>(random: &mut impl Rng, all: &[T]) -> T {
     all[random.random_range(0..all.len())].clone()
 }
 
-fn order(random: &mut impl Rng) -> Operator {
-    one_of(
-        random,
-        &[
-            Operator::Pause,
-            Operator::Resume,
-            Operator::Resume,
-            Operator::Approve,
-            Operator::Abort,
-            Operator::Rollback,
-        ],
-    )
+/// How the fleet is moved, as lines under `[rollout]`, and how many spares that takes.
+fn strategy(random: &mut impl Rng, replicas: u32) -> (String, u32) {
+    let at_once = if replicas > 2 { random.random_range(1..3_u32) } else { 1 };
+    let most = format!("max_unavailable = {at_once}\n");
+    let keep = format!("keep_old = {}\n", one_of(random, &[0, 20, 200]));
+    let compare = "compare = { warm_up = 5, blocks_min = 1, false_alarm = 0.2 }\ncompare_within = 60\n";
+    match random.random_range(0..12_u32) {
+        0 => ("strategy = \"canary\"\ncanary_soak = 50\n".to_owned() + &most, 0),
+        1 => ("strategy = \"canary\"\ncanary_soak = 95\n".to_owned() + compare, 0),
+        2 => ("strategy = \"recreate\"\naccept_downtime = true\n".to_owned(), 0),
+        3 | 4 => {
+            let most = one_of(random, &["", "max_unavailable = 1\n"]);
+            (format!("strategy = \"surge\"\n{most}"), random.random_range(1..3_u32))
+        }
+        5 => (format!("strategy = \"blue-green\"\n{keep}"), replicas),
+        6 => ("strategy = \"halves\"\n".to_owned(), 0),
+        7 | 8 => {
+            let pairs = random.random_range(1..3_u32);
+            (format!("strategy = \"side-by-side\"\npairs_at_once = {pairs}\n{keep}"), 0)
+        }
+        9 => ("strategy = \"swap\"\n".to_owned() + &most, 0),
+        _ => (most, 0),
+    }
 }
 
 fn versions(toml: &mut String, random: &mut impl Rng) {
@@ -202,12 +207,16 @@ fn versions(toml: &mut String, random: &mut impl Rng) {
         toml,
         "[from]\nstop = {stop}\ngpu_release = \"1s\"\nstartup = {startup}\nwarm_up = \"2s\"\n[from.engine]\nsource = \
          \"test\"\nform = \"linear\"\nc0_ms = 20.0\nc_tok_us = 10.0\nc_seq_us = 100.0\nmax_num_seqs = {seqs}\nmax_num_batched_tokens = \
-         512\nblock_size = 16\nkv_blocks = 400\nscheduling = \"{}\"",
-        one_of(random, &["sync", "async"])
+         512\nblock_size = 16\nkv_blocks = 400\nscheduling = \"{}\"\nprefix_caching = {}",
+        one_of(random, &["sync", "async"]),
+        random.random_bool(0.3)
     )
     .unwrap();
     let (length, pace) = (random.random_range(0.5..3.0), random.random_range(0.5..2.0));
     writeln!(toml, "[to]\noutput_length_factor = {length:?}\nstep_time_factor = {pace:?}").unwrap();
+    if random.random_bool(0.1) {
+        toml.push_str("passes_evaluation = false\n");
+    }
     if random.random_bool(0.2) {
         let silent = one_of(random, &["share = 0.7", "median = 100\nsigma = 1.0\nrequests = 0.5"]);
         writeln!(toml, "[{}.silent_tokens]\n{silent}", one_of(random, &["from", "to"])).unwrap();
@@ -224,9 +233,11 @@ fn surroundings(toml: &mut String, random: &mut impl Rng) {
             "nginx-least-conn",
             "haproxy-leastconn",
             "haproxy-leastconn\"\nslow_start = \"90s",
+            "prefix-aware",
         ],
     );
-    writeln!(toml, "[router]\npolicy = \"{policy}\"").unwrap();
+    let sticky = one_of(random, &["none", "none", "session", "version"]);
+    writeln!(toml, "[router]\npolicy = \"{policy}\"\nsticky = \"{sticky}\"").unwrap();
     if random.random_bool(0.3) {
         writeln!(toml, "read_timeout = {:?}", random.random_range(1.0..20.0)).unwrap();
     }
@@ -251,13 +262,16 @@ fn surroundings(toml: &mut String, random: &mut impl Rng) {
         one_of(random, &[20, 200, 1500])
     )
     .unwrap();
+    if random.random_bool(0.3) {
+        let turns = one_of(random, &["{ fixed = 3 }", "{ geometric = 4 }"]);
+        writeln!(toml, "[traffic.generate.sessions]\nturns = {turns}\nthink = \"20s\"").unwrap();
+    }
 }
 
-fn rollout(toml: &mut String, random: &mut impl Rng, replicas: u32, start: u32) {
-    let at_once = if replicas > 2 { random.random_range(1..3_u32) } else { 1 };
+fn rollout(toml: &mut String, random: &mut impl Rng, start: u32) {
     writeln!(
         toml,
-        "[rollout]\nstart = {start}\nmax_unavailable = {at_once}\nsoak = {:?}\ndrain_timeout = {:?}\nat_deadline = \
+        "[rollout]\nstart = {start}\nsoak = {:?}\ndrain_timeout = {:?}\nat_deadline = \
          {}\nin_flight_poll = {:?}\nzero_sightings = {}\ngpu_release_timeout = 30\nstart_attempts = {}\nhealth = {{ \
          timeout = {} }}\non_failure = \"{}\"\nstop_timeout = {}",
         one_of(random, &[0.0, 5.0, 40.0]),
@@ -284,21 +298,13 @@ fn rollout(toml: &mut String, random: &mut impl Rng, replicas: u32, start: u32) 
         (0.15, "window = 300"),
         (0.2, "approval = \"each_move\"\napproval_delay = 7"),
         (0.2, "guard = { max_error_share = 0.2, over = \"60s\" }"),
+        (0.15, "ramp = { from = 20, steps = 3, over = 30 }"),
+        (0.2, "quality = { live = true, replicas = \"each\", takes = 15 }"),
     ] {
         if random.random_bool(chance) {
             writeln!(toml, "{line}").unwrap();
         }
     }
-    let strategy = one_of(
-        random,
-        &[
-            "",
-            "",
-            "strategy = \"canary\"\ncanary_soak = 50",
-            "strategy = \"recreate\"\naccept_downtime = true",
-        ],
-    );
-    writeln!(toml, "{strategy}").unwrap();
 }
 
 fn fault(toml: &mut String, random: &mut impl Rng, replicas: u32) {
@@ -381,7 +387,7 @@ fn whatever_happens_the_rollout_is_safe_ends_or_holds_and_tells_the_truth() {
             failures.len(),
             seeds.count(),
             again(seed),
-            case.shown()
+            case.toml
         );
     }
     if number("SWARM_SEED").is_none() {
