@@ -12,6 +12,7 @@
 //! `cargo bench -p slackwater-benches` runs them all; README.md says what they claim and what they showed.
 
 pub mod clock;
+pub mod features;
 pub mod memory;
 #[path = "../../engine/tests/it/oracle.rs"]
 #[allow(dead_code, missing_docs)] // shared with the engine's tests, which use all of it

@@ -56,19 +56,29 @@ impl Source {
     /// When the scenario below is wrong.
     #[must_use]
     pub fn scenario(self, scheduling: Scheduling) -> Scenario {
-        let mut scenario = Scenario::parse(SCENARIO, "the benchmark's scenario").expect("a valid scenario");
+        self.scenario_with(scheduling, false, &[])
+    }
+
+    /// The same with overrides (`key.path=value`); `drawn` leaves the trace alone.
+    ///
+    /// # Panics
+    /// When the scenario below or an override is wrong.
+    #[must_use]
+    pub fn scenario_with(self, scheduling: Scheduling, drawn: bool, overrides: &[&str]) -> Scenario {
+        let parsed = Scenario::parse_with(SCENARIO, "the benchmark's scenario", overrides);
+        let mut scenario = parsed.unwrap_or_else(|error| panic!("{error}"));
         scenario.from.engine.scheduling = scheduling;
         scenario.to.engine.scheduling = scheduling;
         let traffic = &mut scenario.traffic;
         let minutes = match self {
             Source::Trace { repeat } => match trace_file() {
-                Some(file) => {
+                Some(file) if !drawn => {
                     traffic.file = Some(file);
                     traffic.generate = None;
                     traffic.repeat = repeat;
                     return scenario;
                 }
-                None => u64::from(repeat) * 60,
+                _ => u64::from(repeat) * 60,
             },
             Source::Tiny => 5,
         };

@@ -6,6 +6,7 @@
 mod lab;
 mod peer;
 
+use slackwater_benches::features::FEATURES;
 use slackwater_benches::replicas::{Fleet, Gait};
 use slackwater_benches::workload::Source;
 use slackwater_benches::worlds::{Job, fork_and_compare, fork_bytes};
@@ -22,6 +23,18 @@ fn simulate() {
         let result = job.run();
         assert_eq!(result.requests.completed, job.requests());
         recorded::check(&format!("simulate/{name}/tiny"), &result.hash);
+    }
+}
+
+#[test]
+fn features() {
+    for feature in FEATURES {
+        let (without, with) = (feature.job(Source::Tiny, false).run(), feature.job(Source::Tiny, true).run());
+        recorded::check(&format!("features/{}/tiny", feature.key()), &with.hash);
+        let changes = feature.rollout || !feature.on.is_empty();
+        if !changes {
+            assert_eq!(with.hash, without.hash, "{}", feature.name);
+        }
     }
 }
 

@@ -740,3 +740,24 @@ fn the_keys() {
         assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan);
     }
 }
+
+/// Found by the simulator's swarm: whoever watches over a dead process brings it back, unless it is told to stop.
+#[test]
+fn a_kept_one_that_dies_by_itself_is_told_to_stop_before_it_counts_as_empty() {
+    let told = |run: &Run| asked(run).iter().filter(|said| *said == "0 stop").count();
+    for noticed in [true, false] {
+        let mut run = slow(side_by_side(2, 1, 300));
+        run.run_until(|run| run.rollout.status().replicas[0].state == ReplicaState::Standby);
+        assert_eq!(told(&run), 0);
+        let down = run.world.crash(0);
+        if noticed {
+            run.tell(down, &mut |_| Fate::Usual);
+        } else {
+            // Or a restart finds it dead.
+            run.restart();
+        }
+        run.run();
+        assert_eq!(run.rollout.outcome(), Some(Outcome::Completed));
+        assert_eq!(told(&run), 1, "{:?}", asked(&run));
+    }
+}
