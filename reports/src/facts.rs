@@ -112,6 +112,23 @@ pub(crate) fn admitted(rollout: &RolloutResult) -> usize {
     rollout.moves.iter().filter(|m| m.admitted_s.is_some()).count()
 }
 
+/// What the comparison of the canary with the old version said, in a line; `None` where none was made.
+pub(crate) fn canary(result: &SimulationResult) -> Option<String> {
+    let canary = result.rollout.as_ref()?.canary.as_ref()?;
+    let minutes = format!("{} minutes of evidence", figure(canary.evidence_minutes));
+    Some(match canary.worse_in.as_deref() {
+        None => format!("canary: not found worse than declared in {minutes}"),
+        Some(worse) => {
+            let worse = match worse {
+                "ttft" => "time to first token",
+                "tpot" => "time per output token",
+                _ => "failures",
+            };
+            format!("canary: found worse than declared in its {worse}, after {minutes}")
+        }
+    })
+}
+
 /// What became of users who stay for several turns, in a line; `None` when there are none.
 pub(crate) fn sessions(result: &SimulationResult) -> Option<String> {
     let sessions = result.sessions.as_ref()?;

@@ -174,6 +174,7 @@ fn footer(result: &SimulationResult) -> Vec<String> {
             result.fleet.serving
         ));
     }
+    lines.extend(facts::canary(result));
     let clock = Clock::of(&result.traffic);
     let at = |at_s: f64| clock.cell(at_s);
     lines.extend(facts::retries_in_words(result, at).map(|text| format!("retries: {text}")));

@@ -325,8 +325,24 @@ pub struct RolloutResult {
     pub below_n_s: f64,
     /// In-flight requests at each drain, and how long they went on.
     pub drains: Vec<DrainFigures>,
+    /// The last word of the canary's comparison with the old version, where it said one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryFigures>,
     /// The policy's own fold of the journal.
     pub report: RolloutReport,
+}
+
+/// What the comparison of the canary with the old version said last.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CanaryFigures {
+    /// In what above all it is worse than declared: `ttft`, `tpot` or `errors`; `None`: it is not found worse.
+    pub worse_in: Option<String>,
+    /// When that was said, seconds since the start of the traffic.
+    pub at_s: f64,
+    /// Minutes of evidence counted by then.
+    pub evidence_minutes: f64,
+    /// The evidence against "no worse than declared": it reaches `1 / false_alarm` when the canary is called worse.
+    pub evidence: f64,
 }
 
 /// One move, in seconds since the start of the traffic. `None`: not reached.

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 use slackwater_engine::{Counters, PS_PER_S, PrefixCounters, Ps};
-use slackwater_policy::{MoveReport, MoveResult, Record, VersionRef, fold};
+use slackwater_policy::{Block, Compared, MoveReport, MoveResult, Note, Record, TimedNote, VersionRef, fold};
 use slackwater_scenarios::traffic::Traffic;
 
 use crate::books::{Distribution, Distributions, Phase, TICK_PS, seconds};
 use crate::driver::Driver;
 use crate::result::{
-    AttemptLedger, DrainFigures, FleetFacts, LatencySummary, MoveFigures, PhaseDistribution, PhaseResult,
-    PrefixCacheResult, PrefixShare, RESULT_SCHEMA, RequestLedger, RetryFigures, RolloutResult, Series,
-    ServiceVerdict, SessionsResult, SimulationResult, SloFacts, TrafficFacts,
+    AttemptLedger, CanaryFigures, DrainFigures, FleetFacts, LatencySummary, MoveFigures, PhaseDistribution,
+    PhaseResult, PrefixCacheResult, PrefixShare, RESULT_SCHEMA, RequestLedger, RetryFigures, RolloutResult,
+    Series, ServiceVerdict, SessionsResult, SimulationResult, SloFacts, TrafficFacts,
 };
 use crate::sessions::{MixedTally, SessionTally};
 use crate::world::World;
@@ -329,6 +329,7 @@ impl<T: Traffic> World<T> {
                     }
                 })
                 .collect(),
+            canary: report.notes.iter().rev().find_map(|timed| canary_figures(driver, timed)),
             report,
         }
     }
@@ -565,4 +566,19 @@ fn distribution(phase: &Phase) -> PhaseDistribution {
         tpot: points(&phase.latencies.tpot),
         e2e: points(&phase.latencies.e2e),
     }
+}
+
+fn canary_figures(driver: &Driver, timed: &TimedNote) -> Option<CanaryFigures> {
+    let Note::Compared { worse, blocks, evidence, .. } = &timed.note else { return None };
+    let worse_in = worse.map(|figure| match figure {
+        Compared::Ttft => "ttft",
+        Compared::Tpot => "tpot",
+        Compared::Errors => "errors",
+    });
+    Some(CanaryFigures {
+        worse_in: worse_in.map(str::to_owned),
+        at_s: driver.world_s(timed.at),
+        evidence_minutes: f64::from(*blocks) * Block::SPAN.as_secs_f64() / 60.0,
+        evidence: *evidence,
+    })
 }

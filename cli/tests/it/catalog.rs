@@ -185,6 +185,7 @@ fn a_canary_finds_a_version_slower_than_declared_before_anybody_else_is_touched(
     assert!(moves.iter().all(|moved| at(moved, "replica") == "replica-0"), "nobody else was touched");
     let served = number(&found, "rollout.moves.1.started_s") - number(&found, "rollout.moves.0.admitted_s");
     assert!((120.0..600.0).contains(&served), "found {served} s after the canary's admission");
+    assert_eq!(at(&found, "rollout.canary.worse_in"), "tpot");
     assert_eq!(number(&found, "requests.cut"), 0.0);
     assert_eq!(at(&found, "service.kept"), true);
     let declared = ["rollout.compare.ttft_ratio=1.4", "rollout.compare.tpot_ratio=1.4"];

@@ -73,6 +73,7 @@ pub(super) fn assumptions(page: &mut String, result: &SimulationResult) {
         ),
     ];
     let said = |line: String| line.split_once(": ").map(|(_, rest)| rest.to_owned()).unwrap_or(line);
+    facts.extend(facts::canary(result).map(|line| ("Canary", said(line))));
     facts.extend(facts::sessions(result).map(|line| ("Sessions", said(line))));
     facts.extend(facts::prefix_cache(result).map(|line| ("Prefix cache", said(line))));
     list(page, &facts);

@@ -346,6 +346,7 @@ fn assemble(
         moves,
         below_n_s,
         drains,
+        canary: None,
         report: super::policy_report(),
     });
     SimulationResult {
