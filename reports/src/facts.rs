@@ -107,9 +107,14 @@ pub(crate) fn drain_s(m: &MoveFigures) -> Option<f64> {
     Some(m.drained_s? - m.taken_out_s?)
 }
 
-/// Moves that ended back in rotation.
+/// Moves that are to end in rotation; the others empty a place.
+pub(crate) fn arrivals(rollout: &RolloutResult) -> impl Iterator<Item = &MoveFigures> {
+    rollout.moves.iter().filter(|m| !m.leaves)
+}
+
+/// Of those, the ones that did.
 pub(crate) fn admitted(rollout: &RolloutResult) -> usize {
-    rollout.moves.iter().filter(|m| m.admitted_s.is_some()).count()
+    arrivals(rollout).filter(|m| m.admitted_s.is_some()).count()
 }
 
 /// What the comparison of the canary with the old version said, in a line; `None` where none was made.

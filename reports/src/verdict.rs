@@ -128,7 +128,7 @@ fn opening(result: &SimulationResult, rollout: &RolloutResult, baseline_kept: Op
 /// How a rollout ended that did not complete.
 fn not_completed(rollout: &RolloutResult) -> String {
     let done = facts::admitted(rollout);
-    let moves = rollout.moves.len();
+    let moves = facts::arrivals(rollout).count();
     match rollout.outcome.as_str() {
         "completed" => String::new(),
         "rolled_back" => "was rolled back".to_owned(),

@@ -352,6 +352,9 @@ pub struct MoveFigures {
     pub replica: String,
     /// Version moved to.
     pub target: String,
+    /// It leaves for others that serve that version, and does not come back: its place is to be empty.
+    #[serde(default)]
+    pub leaves: bool,
     /// Began (its gate opened or was looked at).
     pub started_s: f64,
     /// Out of rotation.

@@ -343,6 +343,7 @@ impl<T: Traffic> World<T> {
         MoveFigures {
             replica: self.setup.names[moved.replica.index()].clone(),
             target: version.delays.name.clone(),
+            leaves: moved.leaves,
             started_s: at(moved.started_at),
             taken_out_s: moved.confirmed_out_at.or(moved.taken_out_at).map(at),
             drained_s: moved.drained_at.map(at),

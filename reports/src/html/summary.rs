@@ -138,7 +138,7 @@ fn tiles(result: &SimulationResult) -> Vec<Tile> {
     let during = facts::worst_p99(result, |p| &p.ttft_s);
     let all = result.fleet.serving;
     let fewest = facts::serving_min(result).map_or_else(|| NONE.to_owned(), |n| n.to_string());
-    let moved = rollout.moves.iter().filter(|m| m.admitted_s.is_some()).count();
+    let moved = facts::admitted(rollout);
     tiles.extend([
         Tile {
             label: "TTFT p99, before → worst move",
@@ -170,7 +170,7 @@ fn tiles(result: &SimulationResult) -> Vec<Tile> {
         note: format!(
             "{} · {moved} of {} moves admitted · from {}",
             rollout.outcome,
-            rollout.moves.len(),
+            facts::arrivals(rollout).count(),
             clock.cell(rollout.started_s)
         ),
     }]);

@@ -51,13 +51,25 @@ pub(crate) fn draw(sheet: &mut Sheet, panel: &Panel, rollout: &RolloutResult, ro
             let shown = fit(name, panel.left - 8.0);
             sheet.text((panel.left - 6.0, middle + 4.0), &shown, Face::Small, Ink::Muted, Anchor::End);
         }
-        for m in rollout.moves.iter().filter(|m| m.replica == *name) {
-            bar(sheet, panel, m, rollout.ended_s, (y + height * 0.15, height * 0.7));
+        let moves: Vec<_> = rollout.moves.iter().filter(|m| m.replica == *name).collect();
+        for (index, m) in moves.iter().enumerate() {
+            // What is written beside a bar keeps clear of the bars around it.
+            let before = index.checked_sub(1).and_then(|before| moves[before].ended_s);
+            let left = before.map_or(panel.left, |ended| panel.x.at(ended));
+            let right = moves.get(index + 1).map_or(panel.right, |next| panel.x.at(next.started_s));
+            bar(sheet, panel, m, rollout.ended_s, (y + height * 0.15, height * 0.7), (left, right));
         }
     }
 }
 
-fn bar(sheet: &mut Sheet, panel: &Panel, m: &MoveFigures, ended_s: f64, (y, height): (f64, f64)) {
+fn bar(
+    sheet: &mut Sheet,
+    panel: &Panel,
+    m: &MoveFigures,
+    ended_s: f64,
+    (y, height): (f64, f64),
+    (left, right): (f64, f64),
+) {
     let until = m.ended_s.unwrap_or(ended_s);
     for (index, from, to) in stages(m, until) {
         let (_, ink, alpha) = STAGES[index];
@@ -68,15 +80,15 @@ fn bar(sheet: &mut Sheet, panel: &Panel, m: &MoveFigures, ended_s: f64, (y, heig
     if height < 8.0 {
         return;
     }
-    let unfinished = m.admitted_s.is_none();
+    let unfinished = m.admitted_s.is_none() && !m.leaves;
     let took = duration((until - m.started_s).max(0.0));
     let text = if unfinished { format!("{took}, not admitted") } else { took };
     let wide = text_width(&text, Face::Small);
     let (start, end) = (panel.x.at(m.started_s), panel.x.at(until));
     let baseline = y + height / 2.0 + 4.0;
-    if end + wide + 6.0 <= panel.right {
+    if end + wide + 6.0 <= right {
         sheet.text((end + 5.0, baseline), &text, Face::Small, Ink::Text, Anchor::Start);
-    } else if start - wide - 6.0 >= panel.left {
+    } else if start - wide - 6.0 >= left {
         sheet.text((start - 5.0, baseline), &text, Face::Small, Ink::Text, Anchor::End);
     }
 }
