@@ -240,7 +240,7 @@ pub fn configurations() -> Vec<Configuration> {
         USUAL_3,
         LONG_3,
     );
-    add("halves, of three", changed(3, |plan| plan.strategy = halves()), USUAL_3, LONG_TOGETHER);
+    add("halves, of three", changed(3, |plan| plan.strategy = halves()), USUAL_4, LONG_TOGETHER);
     add("rolling", changed(4, |_| {}), USUAL_4, LONG_4);
     all
 }
