@@ -194,7 +194,7 @@ pub fn configurations() -> Vec<Configuration> {
         "side by side",
         with_spares(2, 2, true, StrategySpec::SideBySide { pairs_at_once: 1, keep_old, order: order() }),
         USUAL_SMALL,
-        LONG_2,
+        LONG_PAIRS,
     );
     add(
         "blue-green",
@@ -240,7 +240,7 @@ pub fn configurations() -> Vec<Configuration> {
         USUAL_3,
         LONG_3,
     );
-    add("halves, of three", changed(3, |plan| plan.strategy = halves()), USUAL_3, LONG_TOGETHER);
+    add("halves, of three", changed(3, |plan| plan.strategy = halves()), USUAL_4, LONG_TOGETHER);
     add("rolling", changed(4, |_| {}), USUAL_4, LONG_4);
     all
 }
@@ -252,6 +252,7 @@ const USUAL_3: &[Bounds] = &[bounds(1, 0, 0), bounds(0, 1, 0)];
 const USUAL_4: &[Bounds] = &[bounds(0, 1, 0)];
 const LONG_ALL: &[Bounds] = &[bounds(2, 0, 0), bounds(0, 2, 0), bounds(1, 1, 1)];
 const LONG_2: &[Bounds] = &[bounds(1, 0, 1), bounds(1, 1, 0), bounds(0, 1, 1), bounds(2, 0, 0)];
+const LONG_PAIRS: &[Bounds] = &[bounds(0, 1, 1), bounds(1, 1, 0), bounds(1, 0, 1), bounds(2, 0, 0)];
 const LONG_TOGETHER: &[Bounds] = &[bounds(1, 0, 0), bounds(0, 1, 1)];
 const LONG_3: &[Bounds] = &[bounds(1, 0, 1), bounds(1, 1, 0)];
 const LONG_4: &[Bounds] = &[bounds(1, 0, 0), bounds(0, 1, 1)];

@@ -355,7 +355,8 @@ impl World {
             // The balancer routes to whatever is written down.
             Action::Admit { .. } => {
                 truth.rotation = true;
-                truth.unproven &= !truth.serves();
+                // It joins when it is back, as far as anybody could know.
+                truth.unproven &= !truth.believed_to_serve();
                 truth.serve_requests();
                 (truth.zeroes, truth.alone_since, truth.out_since) = (0, None, None);
                 // Whoever has not been told that it died goes on counting.

@@ -6,7 +6,7 @@ use slackwater_explore::search::{explore, meeting_paths_agree};
 
 fn explore_all(long: bool) {
     let all = configurations();
-    assert!(all.len() >= 15);
+    assert!(all.len() >= 25);
     for configuration in all {
         for bounds in if long { configuration.long } else { configuration.usual } {
             let found = explore(&configuration.with(*bounds), &Honest);
@@ -47,7 +47,8 @@ fn every_way_to_end_is_reached() {
 #[test]
 fn two_paths_that_meet_in_one_canonical_form_go_on_alike() {
     for configuration in configurations() {
-        let bounds = if configuration.replicas == 2 { bounds(1, 0, 0) } else { bounds(0, 1, 0) };
+        let small = configuration.replicas == 2 && configuration.name != "blue-green";
+        let bounds = if small { bounds(1, 0, 0) } else { bounds(0, 1, 0) };
         if configuration.replicas == 4 || configuration.name.contains("two at once") {
             continue;
         }

@@ -257,3 +257,114 @@ fn a_plan_that_is_refused() {
     let found = explore(&setup, &Honest).counterexample.unwrap();
     assert!(found.violation.contains("rollout.drain.zeroes"), "{}", found.violation);
 }
+
+/// What is started on the same GPU is started without a look at the memory for both.
+#[test]
+fn a_twin_started_without_memory_for_both() {
+    catches("side by side", bounds(0, 0, 0), &SaysMemoryIsFree, "condition 3: replica 2 is started while");
+}
+
+/// The twin's admission is said to be done: the old one leaves before anybody serves in its place.
+#[test]
+fn an_old_one_that_leaves_before_its_twin_serves() {
+    catches(
+        "side by side",
+        bounds(0, 0, 0),
+        &SaysAdmittedAndDoesNot,
+        "condition 1: replica 0 is taken out while 1 others serve, and 2 must",
+    );
+}
+
+/// One of those that take over is said to be admitted.
+struct SaysTheLastAdmittedAndDoesNot;
+
+impl Driver for SaysTheLastAdmittedAndDoesNot {
+    fn makes_up(&self, world: &World, _: &dyn Fn() -> Phase, command: &Command) -> Option<Reply> {
+        let last = command.replica?.index() + 1 == world.replicas.len();
+        (last && matches!(command.action, Action::Admit { .. })).then_some(Reply::Admitted)
+    }
+}
+
+#[test]
+fn an_old_one_that_leaves_while_one_of_those_that_take_over_does_not_serve() {
+    let words = "is taken out before replica 3 serves the new version in its place";
+    catches("blue-green", bounds(0, 0, 0), &SaysTheLastAdmittedAndDoesNot, words);
+}
+
+#[test]
+fn a_swap_with_requests_in_flight() {
+    catches("swap", bounds(1, 0, 0), &StopsAfterOneZero, "swapped with requests in flight");
+}
+
+/// Every evaluation is said to pass, made or not.
+struct TakesTheEvaluationForGranted;
+
+impl Driver for TakesTheEvaluationForGranted {
+    fn makes_up(&self, _: &World, _: &dyn Fn() -> Phase, command: &Command) -> Option<Reply> {
+        let evaluates = matches!(command.action, Action::Evaluate { .. });
+        evaluates.then(|| Reply::Evaluated { passed: true, said: String::new() })
+    }
+}
+
+#[test]
+fn an_admission_without_an_evaluation() {
+    for name in ["rolling, first evaluated", "rolling, each evaluated"] {
+        let words = "is admitted before its evaluation has passed";
+        catches(name, bounds(0, 0, 0), &TakesTheEvaluationForGranted, words);
+    }
+}
+
+/// The first of those that are to be admitted together is let in as soon as it is ready.
+struct DoesNotWaitForTheOthers;
+
+impl Driver for DoesNotWaitForTheOthers {
+    fn makes_up(&self, world: &World, _: &dyn Fn() -> Phase, command: &Command) -> Option<Reply> {
+        let truth = truth(world, command)?;
+        match command.action {
+            _ if command.replica?.index() != 3 => None,
+            Action::ProbeHealth => Some(Reply::Healthy),
+            Action::ProbeFingerprint { expect } => Some(Reply::Fingerprint { seen: Some(expect) }),
+            Action::SmokePrompt if !truth.smoked => Some(Reply::SmokeAnswered),
+            _ => None,
+        }
+    }
+}
+
+#[test]
+fn one_of_many_admitted_before_the_others_are_ready() {
+    let words = "condition 4: replica 2 is admitted, and replica 3 is not ready to be with it";
+    catches("blue-green", bounds(0, 0, 0), &DoesNotWaitForTheOthers, words);
+}
+
+/// The canary is not compared with anything.
+struct ComparesNothing;
+
+impl Driver for ComparesNothing {
+    fn plan(&self, plan: &mut Plan) {
+        if let StrategySpec::Canary { compare, .. } = &mut plan.strategy {
+            *compare = None;
+        }
+    }
+}
+
+#[test]
+fn a_canary_that_is_never_compared() {
+    let words = "begins before the canary is compared";
+    catches("canary, measured", bounds(0, 0, 0), &ComparesNothing, words);
+}
+
+/// A place that is to be empty in the end is said to be.
+struct SaysStoppedAndDoesNot;
+
+impl Driver for SaysStoppedAndDoesNot {
+    fn makes_up(&self, world: &World, _: &dyn Fn() -> Phase, command: &Command) -> Option<Reply> {
+        let spare = world.plan.is_spare(command.replica?);
+        (spare && matches!(command.action, Action::Stop { .. })).then_some(Reply::Stopped { cut: 0 })
+    }
+}
+
+#[test]
+fn a_spare_that_still_runs_at_the_end() {
+    let words = "condition 6: replica 2 is not empty";
+    catches("surge, one spare", bounds(0, 0, 0), &SaysStoppedAndDoesNot, words);
+}

@@ -153,12 +153,14 @@ impl Move {
             tries,
             bring_ups,
             was_serving,
+            routed,
+            look_again,
             stopped,
             drain,
             last: _,
         } = self;
         form.put((target, purpose, canary, soak, steps, at, tries, bring_ups, was_serving, stopped));
-        form.put((leaves, light, ramped));
+        form.put((leaves, light, ramped, routed, look_again));
         let within = plan.rollout.steps.of_step(self.step()).and_then(|limits| limits.within);
         form.since(within.map(|_| *step_began));
         if self.step() == Step::Ramp {

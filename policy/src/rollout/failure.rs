@@ -84,8 +84,10 @@ impl Rollout {
     }
 
     fn bring_up_again(&mut self, id: ReplicaId, take_out: usize, reason: String) {
+        let routed = self.replica(id).traffic;
         let Some(mv) = self.moves.get_mut(&id) else { return };
         mv.bring_ups += 1;
+        mv.routed = routed;
         mv.last.clone_from(&reason);
         // The next drain, should it have taken requests, has its own time; so has the way up to its whole weight.
         mv.drain = crate::drain::DrainWatch::default();

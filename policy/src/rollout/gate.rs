@@ -8,7 +8,7 @@ use crate::{Action, HoldReason, Note, ReplicaId, ReplicaState, Step, VersionRef}
 
 impl Rollout {
     pub(super) fn gate_look(&mut self, id: ReplicaId) {
-        if self.window_shut(id) {
+        if !self.in_hand(id).look_again && self.window_shut(id) {
             return self.hold_for_the_window();
         }
         self.issue(id, false, Action::Observe);
@@ -34,7 +34,9 @@ impl Rollout {
         let was_empty = self.replica(id).state == ReplicaState::Empty;
         let serves = self.found(id, seen);
         let mv = self.in_hand(id);
-        mv.was_serving = serves;
+        (mv.was_serving, mv.routed) = (serves, seen.in_rotation);
+        let came_back = std::mem::take(&mut mv.look_again) && seen.process && seen.healthy;
+        let untouched = !mv.stopped && mv.bring_ups <= 1;
         let (target, leaves, goal) = (mv.target, mv.leaves, mv.purpose == Purpose::Goal);
         let nothing_there = !seen.process && !seen.in_rotation;
         if leaves {
@@ -61,6 +63,11 @@ impl Rollout {
                 Some(soak) => self.enter(id, soak),
                 None => self.done(id),
             };
+        }
+        let running = self.replica(id).running;
+        if let Some(running) = running.filter(|_| came_back && untouched && goal && !serves && !leaves) {
+            // It has left on an order given while it was down; it serves again before it is moved.
+            return self.put_back(id, running, "it came back while it was to leave".to_owned());
         }
         // What comes up in an empty place is undone by stopping it.
         if target == VersionRef::To && !seen.undo_ready && !self.plan.is_spare(id) {
@@ -126,6 +133,7 @@ impl Rollout {
     }
 
     pub(super) fn gate_wait_over(&mut self, id: ReplicaId) {
+        self.in_hand(id).look_again = false;
         let seen = self.in_hand(id).last.clone();
         let seen = if seen.is_empty() { "no answer".to_owned() } else { seen };
         if self.in_hand(id).purpose != Purpose::Goal {

@@ -149,6 +149,10 @@ struct Move {
     bring_ups: u32,
     /// It took requests when the move began.
     was_serving: bool,
+    /// Requests may be routed to it as soon as there is anybody to take them.
+    routed: bool,
+    /// It came back after it was asked to leave while it was down: nothing more is asked of it before it was looked at.
+    look_again: bool,
     /// A stop was issued: there is no going back without a start.
     stopped: bool,
     drain: DrainWatch,

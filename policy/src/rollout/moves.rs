@@ -51,6 +51,8 @@ impl Rollout {
             tries: 0,
             bring_ups: u32::from(work != Work::Revive),
             was_serving: serves,
+            routed: self.replica(id).traffic,
+            look_again: false,
             stopped: false,
             drain: DrainWatch::default(),
             last: String::new(),

@@ -93,6 +93,7 @@ impl Rollout {
         let aborts = self.run == Run::Abort;
         let turned = mv.target != self.goal;
         match mv.step() {
+            Step::Gate if mv.look_again => Steer::GoOn,
             Step::Gate if mv.leaves && !self.taken_over(id) => Steer::CallOff,
             Step::Gate | Step::AllReady if holds || aborts || turned => Steer::CallOff,
             Step::Gate | Step::AllReady if !mv.leaves && self.a_down_one_waits(id) => Steer::CallOff,

@@ -172,6 +172,16 @@ impl Rollout {
         match step {
             // Nothing says that it is still out of rotation.
             None if state == ReplicaState::Standby => self.replica_mut(id).traffic = true,
+            Some(Step::TakeOut) if !self.surveying && self.asked_out_while_down(id) => {
+                let replica = self.replica_mut(id);
+                (replica.dead, replica.traffic) = (false, true);
+                let mv = self.in_hand(id);
+                mv.look_again = true;
+                if mv.steps[0] != Step::Gate {
+                    mv.steps.insert(0, Step::Gate);
+                }
+                return self.enter(id, 0);
+            }
             // Until the balancer confirms that it is out it may be given requests again, and those are drained.
             Some(Step::Gate | Step::AllReady | Step::TakeOut | Step::Admit) => {
                 let replica = self.replica_mut(id);
@@ -194,6 +204,11 @@ impl Rollout {
         } else if matches!(step, Some(Step::Gate | Step::AllReady)) {
             self.enter(id, 0);
         }
+    }
+
+    /// Whether it was down when it was first asked to leave, and may serve again now that it is up.
+    fn asked_out_while_down(&self, id: ReplicaId) -> bool {
+        self.moves.get(&id).is_some_and(|mv| mv.routed && !mv.was_serving && !mv.leaves)
     }
 
     pub(super) fn went_down(&mut self, id: ReplicaId, reason: String) {

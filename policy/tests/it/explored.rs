@@ -1,11 +1,12 @@
 //! What the exhaustive exploration (`explore/`) found, as scripts.
 
 use slackwater_policy::{
-    Action, AtDeadline, Event, HoldReason, Operator, Outcome, Phase, ReplicaId, Step, StrategySpec, Verdict,
-    VersionRef, Window, fold,
+    Action, AtDeadline, Command, Event, HoldReason, Operator, Outcome, Phase, ReplicaId, Step, StrategySpec,
+    Verdict, VersionRef, Window, fold,
 };
 
 use crate::happy::plan;
+use crate::places::{halves, surge};
 use crate::world::{Fate, Run, T0, at, secs};
 
 fn at_step(run: &Run, step: Step) -> bool {
@@ -145,4 +146,77 @@ fn what_was_admitted_is_drained_again_before_it_is_stopped() {
     let probe = names.iter().position(|name| *name == "probe in-flight");
     let stop = names.iter().position(|name| *name == "stop");
     assert!(probe.is_some() && probe < stop, "{names:?}");
+}
+
+/// Until it rests, with never fewer than these serving.
+fn never_below(run: &mut Run, serving: usize) {
+    run.run_until(|run| {
+        assert!(run.serving() >= serving, "{:#?}", run.rollout.status());
+        run.rollout.rests()
+    });
+}
+
+/// The order to leave that it is given meanwhile is carried out or not, and not answered; nobody else is.
+fn crash_and_return(run: &mut Run, replica: u16, back: VersionRef, leaves: bool) {
+    let mut never = |command: &Command| match command.action {
+        Action::TakeOut { .. } if command.replica == Some(ReplicaId(replica)) => {
+            if leaves {
+                Fate::Lost
+            } else {
+                Fate::Never
+            }
+        }
+        _ if command.replica != Some(ReplicaId(replica)) => Fate::Never,
+        _ => Fate::Usual,
+    };
+    let down = run.world.crash(replica);
+    run.tell(down, &mut never);
+    while !last_issued(run, replica, "take out") {
+        assert!(run.step_with(&mut never));
+    }
+    run.world.real[usize::from(replica)].process = Some(back);
+    run.tell(Event::ReplicaUp { replica: ReplicaId(replica) }, &mut |_| Fate::Usual);
+}
+
+/// The order to leave, given while it was down and never carried out, was given again when it served and could not be spared.
+#[test]
+fn a_replica_that_comes_back_before_it_has_left_is_asked_to_leave_when_it_can_be_spared() {
+    let mut run = Run::new(surge(2, 1, 0));
+    run.run_until(|run| run.rollout.status().replicas[2].step.is_some());
+    crash_and_return(&mut run, 0, VersionRef::From, false);
+    never_below(&mut run, 2);
+    assert_eq!(run.rollout.outcome(), Some(Outcome::Completed));
+    assert!(run.all_serve(VersionRef::To));
+}
+
+/// The same on the way back to the old version, where it was the last one that served.
+#[test]
+fn a_replica_that_failed_and_comes_back_is_restored_when_it_can_be_spared() {
+    let mut plan = halves(2);
+    plan.rollout.bring_ups = 1;
+    let mut run = Run::new(plan);
+    run.run_until(|run| run.rollout.status().replicas[1].step == Some(Step::AwaitZero));
+    crash_and_return(&mut run, 0, VersionRef::To, false);
+    let until = run.world.now + secs(60);
+    while run.world.now < until {
+        let other = |command: &Command| command.replica == Some(ReplicaId(1));
+        run.step_with(&mut |command| if other(command) { Fate::Never } else { Fate::Usual });
+        assert_eq!(run.serving(), 1);
+    }
+    never_below(&mut run, 1);
+    assert!(matches!(run.rollout.phase(), Phase::Holding { reason: HoldReason::MoveFailed { .. }, .. }));
+    assert!(run.all_serve(VersionRef::From), "{:#?}", run.rollout.report());
+}
+
+/// It has left on an order given while it was down: it serves again, whatever the rollout does next.
+#[test]
+fn a_replica_that_comes_back_after_it_has_left_goes_back_first() {
+    let mut run = Run::new(plan(2));
+    run.run_until(|run| at_step(run, Step::Gate));
+    crash_and_return(&mut run, 0, VersionRef::From, true);
+    let before = run.world.real[0].starts;
+    run.run_until(|run| run.world.serves(0));
+    assert_eq!(run.world.real[0].starts, before);
+    run.run();
+    assert_eq!(run.rollout.outcome(), Some(Outcome::Completed));
 }
