@@ -18,6 +18,7 @@ mod explain;
 pub mod faults;
 pub mod fleet;
 mod places;
+pub mod presets;
 pub mod random;
 pub mod rollout;
 pub mod scenario;
