@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Upgrade the model on a box of GPUs without anybody noticing.
 ///
@@ -22,6 +22,75 @@ pub(crate) enum Command {
     Simulate(Simulate),
     /// Print the JSON Schema of the scenario file.
     Schema,
+    /// Engine profiles computed from a GPU's data sheet and a model's shape.
+    #[command(subcommand)]
+    Presets(Presets),
+}
+
+/// What to do with presets.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Presets {
+    /// List the GPUs and models known by name.
+    List {
+        /// Only these.
+        what: Option<PresetKind>,
+        /// Print them as JSON, with the source of each.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Does the model fit, how fast is it by the roofline, how long does it take to start?
+    Show(ShowPreset),
+}
+
+/// The two lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PresetKind {
+    /// GPUs.
+    Gpus,
+    /// Models.
+    Models,
+}
+
+/// Arguments of `presets show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowPreset {
+    /// The GPU, as in `presets list gpus`.
+    pub(crate) gpu: String,
+
+    /// The model, as in `presets list models`, or the path of its Hugging Face config.json.
+    pub(crate) model: String,
+
+    /// GPUs that one replica spans.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) tensor_parallel: u32,
+
+    /// How weights are stored: auto (as published), bf16, fp16, fp8, mxfp4, nvfp4, int4.
+    #[arg(long, default_value = "auto")]
+    pub(crate) dtype: String,
+
+    /// How keys and values are stored: auto (16 bits) or fp8.
+    #[arg(long, default_value = "auto")]
+    pub(crate) kv_dtype: String,
+
+    /// The share of a GPU's memory the engine may take.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.9)]
+    pub(crate) memory_utilization: f64,
+
+    /// The context of the sequences whose speed is shown, and at which sliding windows are counted.
+    #[arg(long, value_name = "N", default_value_t = 2048)]
+    pub(crate) context_tokens: u32,
+
+    /// With experts: the tokens of a step, which decide how many experts the profile's floor reads.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub(crate) experts_batch: u32,
+
+    /// What the disk with the weights gives, in GB/s.
+    #[arg(long, value_name = "GB/S", default_value_t = slackwater_scenarios::presets::DISK_GB_PER_S)]
+    pub(crate) disk: f64,
+
+    /// Print everything as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 const EXIT_CODES: &str = "\

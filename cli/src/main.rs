@@ -2,6 +2,7 @@
 
 mod args;
 mod output;
+mod presets;
 mod progress;
 mod simulate;
 mod traffic;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Schema => output::json(&slackwater_scenarios::scenario_json_schema()),
+        Command::Presets(arguments) => presets::presets(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! The one sentence an operator forwards: would it have gone well, against the same period without a rollout.
 
+use slackwater_scenarios::EngineProfile;
 use slackwater_sim::{LatencySummary, PhaseResult, RolloutResult, SimulationResult};
 
 use crate::clock::Clock;
@@ -47,9 +48,24 @@ pub fn verdict_sentence(result: &SimulationResult) -> String {
     verdict(result).sentence
 }
 
-/// The judgement and its sentence.
+/// The judgement and its sentence, which says so where it rests on engines that nobody measured.
 #[must_use]
 pub fn verdict(result: &SimulationResult) -> Verdict {
+    let mut verdict = judged(result);
+    let preset = |(_, source): &(String, String)| EngineProfile::source_is_preset(source);
+    // Without a rollout the new version's engine is never run.
+    let engines = match (preset(&result.fleet.from), result.rollout.is_some() && preset(&result.fleet.to)) {
+        (true, true) => "engine speeds are roofline presets",
+        (true, false) if result.rollout.is_some() => "the old version's engine speed is a roofline preset",
+        (true, false) => "the engine speed is a roofline preset",
+        (false, true) => "the new version's engine speed is a roofline preset",
+        (false, false) => return verdict,
+    };
+    verdict.sentence.push_str(&format!(" This rests on a preset: {engines}, not measured."));
+    verdict
+}
+
+fn judged(result: &SimulationResult) -> Verdict {
     let kept = result.service.kept;
     let Some(rollout) = &result.rollout else {
         let standing = if kept { Standing::Kept } else { Standing::Missed };

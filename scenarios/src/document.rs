@@ -1,7 +1,7 @@
 //! From a scenario's text to a checked [`Scenario`].
 //!
 //! ```text
-//! text --parse--> table --overrides--> --[to] inherits--> --engine names--> --deserialise--> --validate--> Scenario
+//! text --parse--> table --overrides--> --[to] inherits--> --presets, engine names--> --deserialise--> --validate--> Scenario
 //! ```
 //!
 //! Every value keeps the place it was written at through all of this, an override's included: each override is a little
@@ -20,6 +20,7 @@ use crate::engine_names;
 use crate::error::{Diagnostic, ScenarioError};
 use crate::explain;
 use crate::places::Places;
+use crate::presets::expand as presets;
 use crate::scenario::Scenario;
 use crate::validate;
 
@@ -86,16 +87,23 @@ fn assemble<'t>(
         dates_to_text(value);
     }
     inherit(&mut table);
-    engine_names::resolve(&mut table)?;
-    places.index(&table);
+    let presets = presets::take(&mut table, places)?;
+    // The presets' texts live shorter than the scenario's; from here on the table may borrow from both.
+    let mut filled = table;
+    for preset in &presets {
+        preset.fill(&mut filled)?;
+    }
+    engine_names::resolve(&mut filled)?;
+    places.index(&filled);
 
-    let scenario =
-        Scenario::deserialize(toml::de::Deserializer::from(Spanned::new(whole, table))).map_err(|error| {
+    let scenario = Scenario::deserialize(toml::de::Deserializer::from(Spanned::new(whole, filled))).map_err(
+        |error| {
             let span = error.span().unwrap_or(0..0);
             let key = places.key_at(&span);
             let (message, help) = explain::deserialising(error.message(), key.as_deref());
             Mistake { span, key, message, help }
-        })?;
+        },
+    )?;
     let scenario = from_scenario_folder(scenario, places);
     validate::check(&scenario, places).map_err(|problem| Mistake {
         span: places.span_of(&problem.key),

@@ -81,7 +81,7 @@ fn resolve_one<'t>(
 }
 
 /// A profile's source must not claim what was changed by hand.
-fn note_changes(changes: &mut Table<'_>, profile: &Table<'_>, base_name: &str) {
+pub(crate) fn note_changes(changes: &mut Table<'_>, profile: &Table<'_>, base_name: &str) {
     if changes.contains_key("source") || changes.is_empty() {
         return;
     }
@@ -136,5 +136,7 @@ fn known_names(wrong: &str, own: &Table<'_>) -> String {
     let mut known: Vec<&str> = own.keys().map(|key| key.get_ref().as_ref()).collect();
     known.extend(EngineProfile::BUILT_IN.iter().map(|(name, _)| *name));
     let names = explain::did_you_mean(wrong, &known, "known engines");
-    format!("{names}; or describe your own in an [engines.NAME] table")
+    format!(
+        "{names}; or describe your own in an [engines.NAME] table, or let {{ gpu = \"H100\", model = \"llama-3.1-8b\" }} compute one"
+    )
 }

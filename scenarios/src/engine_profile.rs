@@ -10,6 +10,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The words by which the source of a profile says that it was computed from a data sheet.
+pub const PRESET_MARK: &str = "roofline preset";
+
 /// One replica's engine: step time, memory, scheduler. `source` says where the numbers come from and is printed with
 /// every result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -138,6 +141,12 @@ impl EngineProfile {
         let text = Self::built_in_text(name)?;
         // A test parses every built-in profile, so a failure here can't reach a user.
         toml::from_str(text).ok()
+    }
+
+    /// Whether this source of a profile says that the profile, or what it was changed from, is a preset.
+    #[must_use]
+    pub fn source_is_preset(source: &str) -> bool {
+        source.contains(PRESET_MARK)
     }
 
     pub(crate) fn built_in_text(name: &str) -> Option<&'static str> {

@@ -19,6 +19,7 @@ pub mod faults;
 pub mod fleet;
 pub mod orders;
 mod places;
+pub mod presets;
 pub mod random;
 pub mod rollout;
 pub mod scenario;

@@ -19,7 +19,8 @@ pub struct Version {
     #[serde(default)]
     pub name: String,
     /// The engine: the name of a built-in profile or of an `[engines.NAME]` table, or the profile itself.
-    /// `{ base = "NAME", ... }` takes a named profile and changes the keys given.
+    /// `{ base = "NAME", ... }` takes a named profile and changes the keys given; `{ gpu = "H100", model = "llama-3.1-8b" }`
+    /// computes one from a data sheet and a model's shape.
     #[schemars(schema_with = "engine_schema")]
     pub engine: EngineProfile,
     /// Output tokens of every request are multiplied by this: a more verbose model is above 1.
@@ -118,14 +119,46 @@ const fn passes() -> bool {
 pub(crate) fn engine_schema(generator: &mut SchemaGenerator) -> Schema {
     let profile = generator.subschema_for::<EngineProfile>();
     let built_in: Vec<&str> = EngineProfile::BUILT_IN.iter().map(|(name, _)| *name).collect();
+    let preset: serde_json::Map<String, serde_json::Value> = crate::presets::expand::KEYS
+        .into_iter()
+        .map(|key| {
+            let (kind, meaning) = preset_key(key);
+            (key.to_owned(), serde_json::json!({ "type": kind, "description": meaning }))
+        })
+        .collect();
     json_schema!({
-        "description": "A built-in profile's name, the name of an [engines.NAME] table, a whole profile, or { base = \"NAME\", ... } to change some keys of a named one.",
+        "description": "A built-in profile's name, the name of an [engines.NAME] table, a whole profile, { base = \"NAME\", ... } to change some keys of a named one, or { gpu = \"H100\", model = \"llama-3.1-8b\", ... } to compute one; any key of a profile may stand beside and wins.",
         "anyOf": [
             { "type": "string", "examples": built_in },
             profile,
-            { "type": "object", "properties": { "base": { "type": "string" } }, "required": ["base"] }
+            { "type": "object", "properties": { "base": { "type": "string" } }, "required": ["base"] },
+            { "type": "object", "properties": preset, "required": ["gpu", "model"] }
         ]
     })
+}
+
+/// The type and the meaning of a preset's key.
+fn preset_key(key: &str) -> (&'static str, &'static str) {
+    match key {
+        "gpu" => ("string", "A GPU's name; `slackwater presets list` shows the known ones."),
+        "model" => ("string", "A model's name, or the path of its Hugging Face config.json."),
+        "tensor_parallel" => {
+            ("integer", "GPUs a replica spans. Default, and no other: fleet.tensor_parallel.")
+        }
+        "dtype" => (
+            "string",
+            "How weights are stored: auto (default: as published), bf16, fp16, fp8, mxfp4, nvfp4, int4.",
+        ),
+        "kv_dtype" => ("string", "How keys and values are stored: auto (default: 16 bits) or fp8."),
+        "memory_utilization" => ("number", "The share of a GPU's memory the engine may take. Default 0.9."),
+        "context_tokens" => {
+            ("integer", "With sliding windows: the context at which their share is taken. Default 2048.")
+        }
+        _ => (
+            "integer",
+            "With experts: the tokens of a step, which decide how many experts are read. Default 32.",
+        ),
+    }
 }
 
 /// The standard normal's 95 % point.

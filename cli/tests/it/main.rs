@@ -3,6 +3,7 @@
 mod catalog;
 mod files;
 mod mistakes;
+mod presets;
 mod strategies;
 
 use std::path::{Path, PathBuf};

@@ -129,3 +129,25 @@ fn no_rollout_is_judged_as_it_is() {
         verdict.sentence
     );
 }
+
+/// A number that nobody measured is not passed on as one that was.
+#[test]
+fn a_preset_is_named() {
+    let mut result = told(true, Some(true));
+    let plain = verdict(&result);
+    result.fleet.to.1 = "roofline preset of llama-3.1-8b in bf16 on L4: data sheet".into();
+    let named = verdict(&result);
+    assert_eq!(named.standing, plain.standing);
+    assert_eq!(
+        named.sentence,
+        format!(
+            "{} This rests on a preset: the new version's engine speed is a roofline preset, not measured.",
+            plain.sentence
+        )
+    );
+    result.fleet.from.1 =
+        "llama-3.1-8b in bf16 on L4 with c0_ms set in the scenario; roofline preset of it".into();
+    assert!(verdict_sentence(&result).ends_with("engine speeds are roofline presets, not measured."));
+    result.rollout = None;
+    assert!(verdict_sentence(&result).ends_with("the engine speed is a roofline preset, not measured."));
+}
