@@ -6,6 +6,8 @@
 mod catalog;
 mod generator;
 mod import_errors;
+mod import_formats;
+mod import_logs;
 mod imports;
 mod properties;
 mod real_traces;
