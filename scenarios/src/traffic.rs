@@ -31,6 +31,7 @@ mod loose;
 mod mooncake_jsonl;
 mod nginx_log;
 mod number;
+mod otlp_json;
 mod rate;
 mod rate_csv;
 mod reorder;
@@ -38,6 +39,8 @@ mod sessions;
 mod spec;
 mod spread;
 mod timestamp;
+mod tracelab_jsonl;
+mod vllm_bench_json;
 mod zstd;
 
 pub use generate::Generator;

@@ -15,8 +15,11 @@ use super::input::{Head, Input, excerpt};
 use super::litellm_csv::LitellmCsv;
 use super::mooncake_jsonl::MooncakeJsonl;
 use super::nginx_log::{NginxCombined, NginxJson};
+use super::otlp_json::OtlpJson;
 use super::rate_csv::RateCsv;
 use super::timestamp::TimestampReader;
+use super::tracelab_jsonl::TracelabJsonl;
+use super::vllm_bench_json::VllmBenchJson;
 use crate::error::TraceError;
 
 /// Why a row of another model, series or path is left out.
@@ -138,7 +141,7 @@ const TRACE: FormatEntry = FormatEntry {
 /// An entry of a log.
 const LOG: FormatEntry = FormatEntry { calendar: true, takes_only: true, order: Order::Completion, ..TRACE };
 
-static FORMATS: [FormatEntry; 12] = [
+static FORMATS: [FormatEntry; 15] = [
     FormatEntry {
         format: Format::AzureCsv,
         name: "azure-csv",
@@ -226,6 +229,31 @@ static FORMATS: [FormatEntry; 12] = [
         takes_only: true,
         recognise: RateCsv::recognise,
         open: RateCsv::open,
+        ..TRACE
+    },
+    FormatEntry {
+        format: Format::OtlpJson,
+        name: "otlp-json",
+        long_lines: true,
+        recognise: OtlpJson::recognise,
+        open: OtlpJson::open,
+        ..LOG
+    },
+    FormatEntry {
+        format: Format::VllmBenchJson,
+        name: "vllm-bench-json",
+        long_lines: true,
+        recognise: VllmBenchJson::recognise,
+        open: VllmBenchJson::open,
+        ..TRACE
+    },
+    FormatEntry {
+        format: Format::TracelabJsonl,
+        name: "tracelab-jsonl",
+        calendar: true,
+        takes_only: true,
+        recognise: TracelabJsonl::recognise,
+        open: TracelabJsonl::open,
         ..TRACE
     },
 ];

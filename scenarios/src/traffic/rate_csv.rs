@@ -95,7 +95,7 @@ impl RateCsv {
         let names: Vec<&[u8]> = head.first_line.split(|byte| *byte == b',').map(bare).collect();
         let named = |name: &&str| names.contains(&name.as_bytes());
         let rates = RATES.iter().filter(|(name, _)| named(name)).count();
-        rates == 1 && TIMES.iter().any(|name| named(name))
+        rates == 1 && TIMES.iter().any(named)
     }
 
     pub(super) fn open(input: Input, context: &Context<'_>) -> Result<Box<dyn FormatReader>, TraceError> {

@@ -119,6 +119,12 @@ pub enum Format {
     EnvoyJson,
     /// A series of rates, `time,rate`: requests are drawn at them, with lengths from `assume_tokens`.
     RateCsv,
+    /// OpenTelemetry spans of generative AI in OTLP/JSON.
+    OtlpJson,
+    /// The detailed result of `vllm bench serve`.
+    VllmBenchJson,
+    /// TraceLab's rounds of coding agents.
+    TracelabJsonl,
 }
 
 /// Drawn traffic. The defaults for lengths are those of chat (Azure's 2023 conversation trace).

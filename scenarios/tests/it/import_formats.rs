@@ -22,7 +22,7 @@ pub(crate) fn dropped(trace: &SharedTrace) -> Vec<(&str, u64, u64)> {
     trace.report.dropped.iter().map(|drop| (drop.reason.as_str(), drop.count, drop.first_row)).collect()
 }
 
-const BAILIAN: &str = r#"{"chat_id": 158, "parent_chat_id": -1, "timestamp": 60, "input_length": 600, "output_length": 10, "type": "text", "turn": 1, "hash_ids": [1, 2]}
+pub(crate) const BAILIAN: &str = r#"{"chat_id": 158, "parent_chat_id": -1, "timestamp": 60, "input_length": 600, "output_length": 10, "type": "text", "turn": 1, "hash_ids": [1, 2]}
 {"chat_id": 159, "parent_chat_id": 55, "timestamp": 61.114, "input_length": 521, "output_length": 132, "type": "text", "turn": 2, "hash_ids": [1089, 1090, 1091]}
 "#;
 
@@ -59,7 +59,7 @@ fn bailians_small_blocks_become_large_ones() {
     assert_ne!(prefixes[0][0], prefixes[2][0]);
 }
 
-const BURST_GPT: &str = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type
+pub(crate) const BURST_GPT: &str = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type
 5,ChatGPT,472,18,490,Conversation log
 45.5,ChatGPT,1087,0,1087,Conversation log
 118,GPT-4,417,276,693,Conversation log
@@ -90,7 +90,7 @@ fn burstgpts_later_release_has_columns_between() {
     assert_eq!(&*read(text).arrivals, [arrival(0, 10, 20), arrival(2 * SECOND, 11, 21)]);
 }
 
-const AIPERF: &str = r#"{"timestamp": 0, "input_length": 512, "output_length": 128, "session_id": "a"}
+pub(crate) const AIPERF: &str = r#"{"timestamp": 0, "input_length": 512, "output_length": 128, "session_id": "a"}
 {"timestamp": 120.5, "input_length": 1024, "output_length": 256, "hash_ids": [1, 2, 3]}
 {"delay": 300, "input_length": 700, "output_length": 64, "session_id": "a"}
 "#;
@@ -194,7 +194,7 @@ fn a_grid_is_spread_within_its_ticks() {
 pub(crate) const RATES: &str =
     "time,rate\n2026-01-05 00:00:00,10\n2026-01-05 01:00:00,0\n2026-01-05 02:00:00,40\n";
 
-fn drawn() -> ReadOptions {
+pub(crate) fn drawn() -> ReadOptions {
     let mut tokens = assumed();
     tokens.bytes_per_output_token = None;
     tokens.output = tokens.input.clone();
@@ -202,10 +202,10 @@ fn drawn() -> ReadOptions {
 }
 
 fn counts(trace: &SharedTrace, window_s: u64, windows: usize) -> Vec<usize> {
-    let zero = trace.epoch_ns.unwrap_or(0) as u64 % 3_600_000_000_000;
+    let zero = u64::try_from(trace.epoch_ns.unwrap_or(0)).unwrap() % 3_600_000_000_000;
     let mut counts = vec![0; windows];
     for arrival in &*trace.arrivals {
-        counts[((arrival.at_ps + zero * 1000) / (window_s * SECOND)) as usize] += 1;
+        counts[usize::try_from((arrival.at_ps + zero * 1000) / (window_s * SECOND)).unwrap()] += 1;
     }
     counts
 }

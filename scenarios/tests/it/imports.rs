@@ -2,7 +2,7 @@
 
 use slackwater_scenarios::{FileTraffic, Format, ReadOptions, SharedTrace, Traffic};
 
-use crate::support::{AZURE_2023, AZURE_2024, MOONCAKE, arrival, gzip, load, on_disk};
+use crate::support::{AZURE_2023, AZURE_2024, MOONCAKE, arrival, gzip, load, on_disk, zstd};
 
 #[test]
 fn azure_2023_has_no_zone_and_seven_digits() {
@@ -159,10 +159,6 @@ fn a_trace_names_what_its_prompts_begin_with() {
     assert!(message.contains("-2"), "{message}");
 }
 
-fn zstd(bytes: &[u8]) -> Vec<u8> {
-    ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
-}
-
 #[test]
 fn zstd_is_known_by_its_magic_bytes_and_may_have_frames() {
     let plain = load(AZURE_2023, ReadOptions::default()).unwrap();
@@ -177,7 +173,7 @@ fn zstd_is_known_by_its_magic_bytes_and_may_have_frames() {
         let message = load(&whole[..end], ReadOptions::default()).unwrap_err().to_string();
         assert!(message.contains("zstd -t"), "{end}: {message}");
     }
-    let mut damaged = whole.clone();
+    let mut damaged = whole;
     *damaged.last_mut().unwrap() ^= 0x55;
     assert!(load(&damaged, ReadOptions::default()).unwrap_err().to_string().contains("checksum"));
 }

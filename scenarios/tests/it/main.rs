@@ -8,6 +8,7 @@ mod generator;
 mod import_errors;
 mod import_formats;
 mod import_logs;
+mod import_spans;
 mod imports;
 mod properties;
 mod real_traces;
