@@ -102,6 +102,8 @@ pub struct FileTraffic {
     passes_done: u32,
     rows: u64,
     reordered: u64,
+    /// The longest request met, where the file says how long they took.
+    longest_ns: i64,
     /// By reason.
     dropped: Vec<Dropped>,
     tally: Tally,
@@ -146,6 +148,7 @@ impl FileTraffic {
             passes_done: 0,
             rows: 0,
             reordered: 0,
+            longest_ns: 0,
             dropped: Vec::new(),
             tally: Tally::default(),
             options,
@@ -183,6 +186,13 @@ impl FileTraffic {
         TraceError { path: self.path.display().to_string(), row, problem, help: help.into(), source: None }
     }
 
+    /// The same of a row that was held back since it was read: the reader's line is another's.
+    fn error_past_order(&self, problem: String, help: &str) -> TraceError {
+        let error = self.error(problem, help);
+        let in_step = self.reorder.is_none() && self.spread.is_none();
+        TraceError { row: error.row.filter(|_| in_step), ..error }
+    }
+
     /// The next row worth an arrival, straight from the format.
     fn next_good_row(&mut self) -> Result<Option<Row>, TraceError> {
         loop {
@@ -199,7 +209,10 @@ impl FileTraffic {
                 Row { left_out: Some(reason), .. } => reason,
                 Row { input_tokens: 0, .. } => "no input tokens",
                 Row { output_tokens: 0, .. } => "no output tokens: the request failed",
-                _ => return Ok(Some(row)),
+                _ => {
+                    self.longest_ns = self.longest_ns.max(row.end_ns.saturating_sub(row.time_ns));
+                    return Ok(Some(row));
+                }
             };
             self.drop_row(reason);
         }
@@ -361,15 +374,12 @@ impl FileTraffic {
         if self.reader.zone_assumed() && self.options.time_zone.is_none() {
             notes.push("times have no zone: UTC is assumed; traffic.time_zone says another".into());
         }
-        if let Some(reorder) = &self.reorder
-            && reorder.longest_seen_ns > 0
-        {
+        if self.longest_ns > 0 {
+            let longest_s = seconds(self.longest_ns.unsigned_abs());
             notes.push(format!(
-                "a log has a request when it ends: those under way at its end are missing, so up to {:.0} s (the longest \
-                 request) before the last one there are too few; those under way at its start are all that the first \
-                 {:.0} s show",
-                seconds(reorder.longest_seen_ns.unsigned_abs()),
-                seconds(reorder.longest_seen_ns.unsigned_abs())
+                "a log has a request when it ends: those under way at its end are missing, so up to {longest_s:.0} s (the \
+                 longest request) before the last one there are too few; of those that began before its first line only \
+                 the longest are there"
             ));
         }
         match (self.options.dequantise, self.tick_ns) {
@@ -388,7 +398,7 @@ impl FileTraffic {
     fn arrival(&self, row: Row, zero_ns: i64) -> Result<Arrival, TraceError> {
         let since_zero = row.time_ns.checked_sub(zero_ns).and_then(|ns| ns.checked_add(self.pass_start_ns));
         let at_ps = since_zero.and_then(|ns| scaled_ps(ns, if self.entry.drawn { 1.0 } else { self.options.rate_scale })).ok_or_else(|| {
-            self.error(
+            self.error_past_order(
                 "it is more than 200 days after the start of the trace".into(),
                 "correct the row's time if it is wrong; else cut the file, lower traffic.repeat or raise traffic.rate_scale",
             )

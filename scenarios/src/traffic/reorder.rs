@@ -27,8 +27,6 @@ pub(super) struct Reorder {
     ended: bool,
     /// Rows that came after one that had begun later.
     pub(super) moved: u64,
-    /// The longest request seen.
-    pub(super) longest_seen_ns: i64,
 }
 
 impl Reorder {
@@ -42,7 +40,6 @@ impl Reorder {
             rows: 0,
             ended: false,
             moved: 0,
-            longest_seen_ns: 0,
         }
     }
 
@@ -54,7 +51,6 @@ impl Reorder {
         self.moved += u64::from(row.time_ns < self.newest_start_ns);
         self.newest_start_ns = self.newest_start_ns.max(row.time_ns);
         self.newest_end_ns = self.newest_end_ns.max(row.end_ns);
-        self.longest_seen_ns = self.longest_seen_ns.max(row.end_ns.saturating_sub(row.time_ns));
         self.held.push(Reverse((row.time_ns, self.rows, row.input_tokens, row.output_tokens)));
         self.rows += 1;
         Ok(())
@@ -79,5 +75,34 @@ impl Reorder {
         let Reverse((time_ns, _, input_tokens, output_tokens)) = self.held.pop()?;
         self.last_out_ns = time_ns;
         Some(Row::new(time_ns, input_tokens, output_tokens))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reorder;
+    use crate::traffic::formats::Row;
+
+    /// A request a nanosecond, each up to a hundred long: no more are held than can still be overtaken.
+    #[test]
+    fn what_is_held_is_bounded_by_the_longest_request() {
+        let mut reorder = Reorder::new(100);
+        let (mut out, mut most, mut last) = (0, 0, 0);
+        for end_ns in 100..100_000 {
+            let row = Row { end_ns, ..Row::new(end_ns - end_ns * 7919 % 101, 1, 1) };
+            reorder.push(&row).unwrap();
+            while let Some(row) = reorder.pop() {
+                assert!(row.time_ns >= last);
+                last = row.time_ns;
+                out += 1;
+            }
+            most = most.max(reorder.held.len());
+        }
+        reorder.end();
+        while reorder.pop().is_some() {
+            out += 1;
+        }
+        assert_eq!(out, 99_900);
+        assert!(most <= 201, "{most}");
     }
 }
