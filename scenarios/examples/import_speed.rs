@@ -97,8 +97,8 @@ fn further() -> Vec<(&'static str, String)> {
                 "{{\"msec\": \"{}.{:02}0\", \"request_time\": \"{}.{:03}\", \"status\": 200, \"request\": \"POST /v1/completions HTTP/1.1\", \"request_length\": {}, \"body_bytes_sent\": {}}}\n",
                 1_767_603_600 + row / 100,
                 row % 100,
-                row * 7919 % 10,
-                row * 7919 % 1000,
+                row % 1000 * 7919 % 10,
+                row % 1000 * 7919 % 1000,
                 row % 9000 + 1,
                 row % 90_000 + 1
             )
