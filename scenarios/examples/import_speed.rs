@@ -2,18 +2,19 @@
 //!
 //! `cargo run --release -p slackwater-scenarios --example import_speed`
 //!
-//! The files are made here: 4 million Azure rows, 1 million Mooncake rows with 20 block ids each, plain and gzip. Each
-//! figure is the best of three runs; files lie in the page cache.
+//! The files are made here: 4 million Azure rows, 1 million Mooncake rows with 20 block ids each, plain, gzip and zstd, and a
+//! million rows of each further format. Each figure is the best of three runs; files lie in the page cache.
 #![allow(clippy::print_stdout)]
 
 use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use slackwater_scenarios::{FileTraffic, Generator, Keyed, ReadOptions, Scenario, Traffic};
+use slackwater_scenarios::{AssumeTokens, FileTraffic, Generator, Keyed, ReadOptions, Scenario, Traffic};
 
 const AZURE_ROWS: u32 = 4_000_000;
 const MOONCAKE_ROWS: u32 = 1_000_000;
+const FURTHER_ROWS: u32 = 1_000_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::temp_dir().join(format!("slackwater-import-speed-{}", std::process::id()));
@@ -48,20 +49,96 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             flate2::write::GzEncoder::new(std::fs::File::create(&zipped)?, flate2::Compression::default());
         encoder.write_all(text.as_bytes())?;
         encoder.finish()?;
-        for path in [plain, zipped] {
+        let packed = folder.join(format!("{name}.zst"));
+        let level = ruzstd::encoding::CompressionLevel::Fastest;
+        std::fs::write(&packed, ruzstd::encoding::compress_to_vec(text.as_bytes(), level))?;
+        for path in [plain, zipped, packed] {
             report(&path, rows)?;
         }
+    }
+    for (name, text) in further() {
+        let path = folder.join(name);
+        std::fs::write(&path, text)?;
+        report(&path, FURTHER_ROWS)?;
     }
     generator()?;
     std::fs::remove_dir_all(&folder)?;
     Ok(())
 }
 
+/// The further formats' files: a hundred requests a second, logged up to ten seconds after they began.
+fn further() -> Vec<(&'static str, String)> {
+    type Write = fn(u32) -> String;
+    let clock = |row: u32| format!("{:02}:{:02}:{:02}", row / 360_000, row / 6000 % 60, row / 100 % 60);
+    let mut files: Vec<(&str, String)> = Vec::new();
+    let formats: [(&str, &str, Write); 4] = [
+        ("burstgpt.csv", "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n", |row| {
+            format!("{}.{:02},GPT-4,{},{},9,API log\n", row / 100, row % 100, row % 4000 + 1, row % 600 + 1)
+        }),
+        ("bailian.jsonl", "", |row| {
+            let (second, part) = (row / 100, row % 100);
+            format!(
+                "{{\"chat_id\": {row}, \"parent_chat_id\": -1, \"timestamp\": {second}.{part:02}, \"input_length\": {}, \"output_length\": {}, \"type\": \"text\", \"turn\": 1}}\n",
+                row % 4000 + 1,
+                row % 600 + 1
+            )
+        }),
+        ("aiperf.jsonl", "", |row| {
+            format!(
+                "{{\"timestamp\": {}, \"input_length\": {}, \"output_length\": {}, \"session_id\": \"s{}\"}}\n",
+                row * 10,
+                row % 4000 + 1,
+                row % 600 + 1,
+                row % 1000
+            )
+        }),
+        ("nginx.jsonl", "", |row| {
+            format!(
+                "{{\"msec\": \"{}.{:02}0\", \"request_time\": \"{}.{:03}\", \"status\": 200, \"request\": \"POST /v1/completions HTTP/1.1\", \"request_length\": {}, \"body_bytes_sent\": {}}}\n",
+                1_767_603_600 + row / 100,
+                row % 100,
+                row % 1000 * 7919 % 10,
+                row % 1000 * 7919 % 1000,
+                row % 9000 + 1,
+                row % 90_000 + 1
+            )
+        }),
+    ];
+    for (name, header, write) in formats {
+        files.push((name, header.to_owned() + &(0..FURTHER_ROWS).map(write).collect::<String>()));
+    }
+    let combined = (0..FURTHER_ROWS).map(|row| {
+        let clock = clock(row);
+        format!("10.0.0.1 - - [05/Jan/2026:{clock} +0000] \"POST /v1/completions HTTP/1.1\" 200 {} \"-\" \"agent\" 1234 {}.250\n", row % 9000, row % 10)
+    });
+    files.push(("nginx.log", combined.collect()));
+    let litellm = (0..FURTHER_ROWS).map(|row| {
+        let clock = clock(row);
+        format!(
+            "{row},acompletion,2026-01-05 {clock}.123,2026-01-05 {clock}.900,{},{},\"m\",success,False\n",
+            row % 4000 + 1,
+            row % 600 + 1
+        )
+    });
+    let header =
+        "request_id,call_type,startTime,endTime,prompt_tokens,completion_tokens,model,status,cache_hit\n";
+    files.push(("litellm.csv", header.to_owned() + &litellm.collect::<String>()));
+    files
+}
+
 fn report(path: &Path, rows: u32) -> Result<(), Box<dyn std::error::Error>> {
     let bytes = std::fs::metadata(path)?.len();
     let read = best(|| Ok(std::fs::read(path)?.len() as u64))?;
     let import = best(|| {
-        let mut traffic = FileTraffic::open(path, ReadOptions::default())?;
+        let assume_tokens = Some(AssumeTokens {
+            input: Vec::new(),
+            output: Vec::new(),
+            bytes_per_input_token: Some(4.0),
+            bytes_per_output_token: Some(200.0),
+            max_input_tokens: 32_768,
+            max_output_tokens: 32_768,
+        });
+        let mut traffic = FileTraffic::open(path, ReadOptions { assume_tokens, ..ReadOptions::default() })?;
         let mut checksum = 0_u64;
         while let Some(arrival) = traffic.next_arrival()? {
             checksum = checksum.rotate_left(5) ^ arrival.at_ps ^ u64::from(arrival.output_tokens);

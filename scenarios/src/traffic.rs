@@ -12,22 +12,45 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::TraceError;
 
+mod access_log;
+mod aiperf_jsonl;
+mod assumed;
 mod azure_csv;
+mod bailian_jsonl;
+mod burstgpt_csv;
+mod csv_table;
+mod envoy_log;
+mod formats;
 mod generate;
+mod haproxy_log;
 mod import;
 mod input;
+mod jsonl;
+mod litellm_csv;
+mod loose;
 mod mooncake_jsonl;
+mod nginx_log;
+mod number;
+mod otlp_json;
 mod rate;
+mod rate_csv;
+mod reorder;
 mod sessions;
 mod spec;
+mod spread;
 mod timestamp;
+mod tracelab_jsonl;
+mod vllm_bench_json;
+mod zstd;
 
 pub use generate::Generator;
 pub use import::{FileTraffic, ReadOptions};
 pub use sessions::{
     IN_COURSE, InCourse, MOST_IN_COURSE, SessionPlan, Sessions, SystemPrompts, Turn, Turns, chained,
 };
-pub use spec::{Arrivals, Format, Generate, Lognormal, TrafficSpec};
+pub use spec::{Arrivals, AssumeTokens, Format, Generate, Lognormal, TrafficSpec};
+
+pub(crate) use timestamp::{ZONE_HELP, known_zone};
 
 /// No request has more tokens, in or out: a larger count is a broken file, not a long prompt.
 pub const MOST_TOKENS: u32 = 1 << 24;
@@ -99,6 +122,9 @@ pub struct ImportReport {
     pub output_tokens: u64,
     /// Of the file's bytes as they lie on disk; empty for generated traffic.
     pub sha256: String,
+    /// What was assumed of the file, and what it can't show, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Rows left out for one reason.
@@ -135,7 +161,7 @@ impl ImportReport {
     /// What a user must know before believing a result, a sentence each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.notes.clone();
         for Dropped { reason, count, first_row } in &self.dropped {
             warnings
                 .push(format!("{count} of {} rows left out: {reason} (first in row {first_row})", self.rows));
@@ -146,7 +172,7 @@ impl ImportReport {
         if self.is_quantised() {
             warnings.push(format!(
                 "arrival times are quantised: {:.0} % of arrivals share the time of the one before, ticks are {:.3} s \
-                 apart; the file shows bursts that never were",
+                 apart; the file shows bursts that never were (traffic.dequantise = true spreads them)",
                 self.same_time_share * 100.0,
                 self.mean_step_s
             ));

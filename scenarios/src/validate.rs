@@ -1,6 +1,7 @@
 //! What the types can't say: ranges, sums, keys that need or exclude each other. Faults have a file of their own.
 
 mod faults;
+mod file;
 mod strategy;
 
 use crate::clients::{PrefixAware, Router, RouterPolicy};
@@ -270,12 +271,17 @@ fn traffic(spec: &TrafficSpec, places: &Places) -> Check {
         (Some(file), None) if file.as_os_str().is_empty() => {
             Err(problem("traffic.file", "is empty", "give the path of a trace file"))
         }
-        (Some(_), None) => Ok(()),
+        (Some(_), None) => file::check(spec),
         (None, Some(generate)) => {
             let odd = [
                 ("traffic.format", spec.format != Format::Auto),
                 ("traffic.repeat", spec.repeat != 1),
                 ("traffic.sort", spec.sort),
+                ("traffic.time_zone", spec.time_zone.is_some()),
+                ("traffic.dequantise", spec.dequantise),
+                ("traffic.longest_request", spec.longest_request.is_some()),
+                ("traffic.only", spec.only.is_some()),
+                ("traffic.assume_tokens", spec.assume_tokens.is_some()),
             ];
             for (key, changed) in odd {
                 if changed && places.is_set(key) {

@@ -1,7 +1,7 @@
-//! The bytes of a trace file: hashed as they lie on disk, unzipped when they are gzip, lines bounded.
+//! The bytes of a trace file: hashed as they lie on disk, unzipped when they are gzip or zstd, lines bounded.
 //!
 //! ```text
-//! File -> Hashed -> (gzip by its magic bytes) -> BoundedLines -> format
+//! File -> Hashed -> (gzip, zstd by their magic bytes) -> BoundedLines -> format
 //! ```
 
 use std::fs::File;
@@ -12,23 +12,36 @@ use std::sync::{Arc, Mutex, PoisonError};
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
-use super::Format;
+use super::zstd::{self, Frames};
 use crate::error::TraceError;
 
 /// No line is longer. Mooncake names a prompt's blocks one by one: a prompt of a million tokens in blocks of 16 is about
 /// half of this.
 pub(crate) const LONGEST_LINE: usize = 1 << 20;
 
+/// No line of a file that may be one line is longer.
+const LONGEST_DOCUMENT: usize = 1 << 30;
+
+/// So much of a file is looked at to recognise its format, where its first line is shorter.
+const HEAD: usize = 4096;
+
 const BUFFER: usize = 1 << 16;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// An opened file: its first line for recognition, and all of it for reading.
-pub(crate) struct Input {
-    pub(crate) path: String,
+/// An opened file: its beginning for recognition, and all of it for reading.
+pub(super) struct Input {
+    pub(super) path: String,
+    pub(super) head: Head,
+    pub(super) bytes: Bytes,
+    pub(super) hash: Arc<Mutex<Sha256>>,
+}
+
+/// What a file begins with.
+pub(super) struct Head {
     /// The first line that is not blank, without its end; cut at the longest line.
-    pub(crate) first_line: Vec<u8>,
-    pub(crate) bytes: Bytes,
-    pub(crate) hash: Arc<Mutex<Sha256>>,
+    pub(super) first_line: Vec<u8>,
+    /// The first bytes, [`HEAD`] of them where the file has so many.
+    pub(super) start: Vec<u8>,
 }
 
 /// Decompressed bytes from the start of the file, in bounded lines.
@@ -46,27 +59,43 @@ impl Input {
         })?;
         let hash = Arc::new(Mutex::new(Sha256::new()));
         let mut raw = BufReader::with_capacity(BUFFER, Hashed { inner: file, hash: Arc::clone(&hash) });
-        let zipped =
-            raw.fill_buf().map_err(|source| read_error(&name, None, source))?.starts_with(&GZIP_MAGIC);
-        let plain: Box<dyn Read + Send> =
-            if zipped { Box::new(MultiGzDecoder::new(raw)) } else { Box::new(raw) };
-
-        let mut plain = plain;
+        let magic = raw.fill_buf().map_err(|source| read_error(&name, None, source))?;
+        let mut plain: Box<dyn Read + Send> = if magic.starts_with(&GZIP_MAGIC) {
+            Box::new(MultiGzDecoder::new(raw))
+        } else if magic.starts_with(&zstd::MAGIC) {
+            Box::new(Frames::new(raw))
+        } else {
+            Box::new(raw)
+        };
         let head = head(&mut plain).map_err(|source| read_error(&name, Some(1), source))?;
         let start = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head);
         let first_line = start.split(|byte| *byte == b'\n').find(|line| !line.trim_ascii().is_empty());
         let first_line = first_line.unwrap_or_default().trim_ascii().to_vec();
-        if first_line.len() > LONGEST_LINE {
-            return Err(read_error(&name, Some(1), io::Error::new(io::ErrorKind::InvalidData, LineTooLong)));
-        }
         // A byte-order mark is no content.
         let bytes = Cursor::new(start.to_vec()).chain(plain);
-        let bytes = BufReader::with_capacity(BUFFER, BoundedLines { inner: bytes, line_length: 0 });
-        Ok(Self { path: name, first_line, bytes, hash })
+        let bytes = BoundedLines { inner: bytes, line_length: 0, longest: LONGEST_LINE };
+        let bytes = BufReader::with_capacity(BUFFER, bytes);
+        let start = start[..start.len().min(HEAD)].to_vec();
+        Ok(Self { path: name, head: Head { first_line, start }, bytes, hash })
+    }
+
+    /// The whole file may be one line.
+    pub(super) fn allow_long_lines(&mut self) {
+        self.bytes.get_mut().longest = LONGEST_DOCUMENT;
+    }
+
+    /// Whether the first line is longer than a line may be.
+    pub(super) fn begins_with_long_line(&self) -> bool {
+        self.head.first_line.len() > LONGEST_LINE
+    }
+
+    /// Says so.
+    pub(super) fn long_line(&self) -> TraceError {
+        read_error(&self.path, Some(1), io::Error::new(io::ErrorKind::InvalidData, LineTooLong))
     }
 }
 
-/// Enough of the file to hold its first line.
+/// Enough of the file to hold its first line and to know it by.
 fn head(plain: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let mut block = [0; 4096];
@@ -78,7 +107,7 @@ fn head(plain: &mut dyn Read) -> io::Result<Vec<u8>> {
         };
         head.extend_from_slice(&block[..count]);
         let content = head.trim_ascii_start();
-        if count == 0 || content.contains(&b'\n') {
+        if count == 0 || (head.len() >= HEAD && content.contains(&b'\n')) {
             break;
         }
     }
@@ -92,6 +121,11 @@ pub(crate) fn read_error(path: &str, row: Option<u64>, source: io::Error) -> Tra
             format!("the line is longer than {LONGEST_LINE} bytes"),
             "the file is damaged or is no trace with one request a line; look at it with `head -c 300`",
         )
+    } else if source.get_ref().is_some_and(|inner| inner.is::<zstd::Damaged>()) {
+        (
+            format!("the zstd data is damaged or cut off: {source}"),
+            "fetch the file again (`zstd -t` tests it)",
+        )
     } else if source.kind() == io::ErrorKind::UnexpectedEof {
         (
             "the gzip file ends too early".to_owned(),
@@ -103,24 +137,6 @@ pub(crate) fn read_error(path: &str, row: Option<u64>, source: io::Error) -> Tra
         (format!("cannot read on: {source}"), "check the file and the disk it lies on")
     };
     TraceError { path: path.to_owned(), row, problem, help: help.into(), source: Some(source) }
-}
-
-/// What the format was to be, and what the first line looks like.
-pub(crate) fn unrecognised(input: &Input, asked: Format, known: &str) -> TraceError {
-    let first = excerpt(&input.first_line);
-    let problem = if input.first_line.is_empty() {
-        "the file is empty".to_owned()
-    } else if asked == Format::Auto {
-        format!("the format is not recognised; the first line is `{first}`")
-    } else {
-        format!("this is not the format asked for; the first line is `{first}`")
-    };
-    let help = if input.first_line.is_empty() {
-        "check the path, or fetch the file again".to_owned()
-    } else {
-        format!("set traffic.format if you know it; known formats: {known}")
-    };
-    TraceError { path: input.path.clone(), row: Some(1), problem, help, source: None }
 }
 
 /// Bytes for a message: readable, short.
@@ -152,6 +168,7 @@ struct LineTooLong;
 pub(crate) struct BoundedLines<R> {
     inner: R,
     line_length: usize,
+    longest: usize,
 }
 
 impl<R: Read> Read for BoundedLines<R> {
@@ -163,7 +180,7 @@ impl<R: Read> Read for BoundedLines<R> {
             Some(last) => self.line_length = count - last - 1,
             None => self.line_length += count,
         }
-        if self.line_length > LONGEST_LINE {
+        if self.line_length > self.longest {
             return Err(io::Error::new(io::ErrorKind::InvalidData, LineTooLong));
         }
         Ok(count)

@@ -1,24 +1,21 @@
 //! Mooncake's traces: `{"timestamp": ms, "input_length": n, "output_length": n, "hash_ids": [...]}`, one a line.
 //!
-//! Times are milliseconds since a zero of the file's own. AIPerf writes the same keys, with fractions of a millisecond.
-//! Bailian's traces look alike but count seconds, so a file with a `chat_id`, or with fractions, is not recognised by
-//! itself: it has to be asked for.
-
-use std::fmt;
-use std::io::BufRead;
+//! Times are milliseconds since a zero of the file's own. A file with further keys that AIPerf knows is one of AIPerf's; a
+//! file with fractions may count milliseconds (AIPerf) or seconds (Bailian), so it is taken for neither by itself.
 
 use serde::Deserialize;
-use serde::de::{self, IgnoredAny, Visitor};
+use serde::de::IgnoredAny;
 
-use super::import::{FormatReader, Row};
-use super::input::{Bytes, Input, excerpt, read_error};
+use super::formats::{Context, FormatReader, Row};
+use super::input::{Head, Input};
+use super::jsonl::Lines;
+use super::number::Milliseconds;
 use crate::error::TraceError;
 
-pub(crate) struct MooncakeJsonl {
-    path: String,
-    bytes: Bytes,
-    buffer: Vec<u8>,
-    line: u64,
+const EXAMPLE: &str = "{\"timestamp\": 27482, \"input_length\": 6955, \"output_length\": 52}";
+
+pub(super) struct MooncakeJsonl {
+    lines: Lines,
     /// Names of the last row's blocks, where they are wanted.
     ids: Option<Vec<u64>>,
 }
@@ -33,68 +30,76 @@ struct Keys {
 
 /// The names of the prompt's blocks, read only where they are wanted.
 #[derive(Deserialize)]
-struct Blocks {
+pub(super) struct Blocks {
     #[serde(default)]
-    hash_ids: Vec<u64>,
+    pub(super) hash_ids: Vec<u64>,
 }
 
-/// The first line's keys that tell one format from another.
-#[derive(Deserialize)]
-struct Shape {
-    timestamp: serde_json::Number,
-    #[serde(rename = "input_length")]
-    _input_length: u64,
-    #[serde(rename = "output_length")]
-    _output_length: u64,
-    chat_id: Option<IgnoredAny>,
+/// The first line's keys that tell one JSONL format from another.
+#[derive(Default, Deserialize)]
+pub(super) struct Shape {
+    pub(super) timestamp: Option<serde_json::Number>,
+    pub(super) input_length: Option<IgnoredAny>,
+    pub(super) output_length: Option<IgnoredAny>,
+    pub(super) chat_id: Option<IgnoredAny>,
+    pub(super) session_id: Option<IgnoredAny>,
+    pub(super) delay: Option<IgnoredAny>,
+    pub(super) text_input: Option<IgnoredAny>,
+    pub(super) messages: Option<IgnoredAny>,
+    pub(super) payload: Option<IgnoredAny>,
+}
+
+impl Shape {
+    /// `None` when the line is no such object.
+    pub(super) fn of(head: &Head) -> Option<Self> {
+        serde_json::from_slice(&head.first_line).ok()
+    }
+
+    pub(super) fn has_fraction(&self) -> bool {
+        self.timestamp.as_ref().is_some_and(serde_json::Number::is_f64)
+    }
+
+    pub(super) fn is_aiperfs(&self) -> bool {
+        let prompt = self.text_input.is_some() || self.messages.is_some() || self.payload.is_some();
+        let timed = self.timestamp.is_some() || self.delay.is_some();
+        let counted = self.input_length.is_some();
+        self.chat_id.is_none()
+            && ((prompt && timed)
+                || (counted
+                    && timed
+                    && (self.session_id.is_some() || self.delay.is_some() || self.output_length.is_none())))
+    }
 }
 
 impl MooncakeJsonl {
-    pub(crate) fn recognise(first_line: &[u8]) -> bool {
-        serde_json::from_slice::<Shape>(first_line)
-            .is_ok_and(|shape| shape.chat_id.is_none() && !shape.timestamp.is_f64())
+    pub(super) fn recognise(head: &Head) -> bool {
+        Shape::of(head).is_some_and(|shape| {
+            let whole = shape.timestamp.is_some() && !shape.has_fraction();
+            let counted = shape.input_length.is_some() && shape.output_length.is_some();
+            whole && counted && shape.chat_id.is_none() && !shape.is_aiperfs()
+        })
     }
 
     #[expect(clippy::unnecessary_wraps)] // The table of formats wants one shape.
-    pub(crate) fn open(input: Input) -> Result<Box<dyn FormatReader>, TraceError> {
-        Ok(Box::new(Self { path: input.path, bytes: input.bytes, buffer: Vec::new(), line: 0, ids: None }))
+    pub(super) fn open(input: Input, _: &Context<'_>) -> Result<Box<dyn FormatReader>, TraceError> {
+        Ok(Box::new(Self { lines: Lines::new(input), ids: None }))
     }
 }
 
 impl FormatReader for MooncakeJsonl {
     fn next_row(&mut self) -> Result<Option<Row>, TraceError> {
-        loop {
-            self.buffer.clear();
-            self.line += 1;
-            let count = self
-                .bytes
-                .read_until(b'\n', &mut self.buffer)
-                .map_err(|source| read_error(&self.path, Some(self.line), source))?;
-            if count == 0 {
-                self.line -= 1;
-                return Ok(None);
-            }
-            let text = self.buffer.trim_ascii();
-            if text.is_empty() {
-                continue;
-            }
-            let keys: Keys = serde_json::from_slice(text)
-                .map_err(|error| row_error(&self.path, self.line, text, &error))?;
-            if let Some(ids) = &mut self.ids {
-                let blocks: Blocks = serde_json::from_slice(text)
-                    .map_err(|error| row_error(&self.path, self.line, text, &error))?;
-                *ids = blocks.hash_ids;
-            }
-            return Ok(Some(Row {
-                time_ns: keys.timestamp.0,
-                input_tokens: keys.input_length,
-                output_tokens: keys.output_length,
-            }));
+        if !self.lines.advance()? {
+            return Ok(None);
         }
+        let keys: Keys = self.lines.parse(EXAMPLE)?;
+        if let Some(ids) = &mut self.ids {
+            *ids = self.lines.parse::<Blocks>(EXAMPLE)?.hash_ids;
+        }
+        Ok(Some(Row::new(keys.timestamp.0, keys.input_length, keys.output_length)))
     }
 
     fn line(&self) -> u64 {
-        self.line
+        self.lines.line
     }
 
     fn read_prefixes(&mut self) {
@@ -103,60 +108,5 @@ impl FormatReader for MooncakeJsonl {
 
     fn take_prefix(&mut self) -> Vec<u64> {
         self.ids.as_mut().map(std::mem::take).unwrap_or_default()
-    }
-}
-
-fn row_error(path: &str, line: u64, text: &[u8], error: &serde_json::Error) -> TraceError {
-    // The library counts lines within the row; ours are the file's.
-    let message = error.to_string();
-    let message = message.split(" at line ").next().unwrap_or_default();
-    let cut_off = error.is_eof();
-    let help = if cut_off {
-        "the line is cut off: fetch the file again, or delete the line"
-    } else {
-        "each line must be like {\"timestamp\": 27482, \"input_length\": 6955, \"output_length\": 52}: correct or delete it"
-    };
-    TraceError {
-        path: path.to_owned(),
-        row: Some(line),
-        problem: format!("column {}: {message}; the row is `{}`", error.column(), excerpt(text)),
-        help: help.into(),
-        source: None,
-    }
-}
-
-/// Milliseconds as a JSON number, in nanoseconds.
-struct Milliseconds(i64);
-
-impl<'de> Deserialize<'de> for Milliseconds {
-    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(MillisecondsVisitor)
-    }
-}
-
-struct MillisecondsVisitor;
-
-impl Visitor<'_> for MillisecondsVisitor {
-    type Value = Milliseconds;
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("milliseconds since the start of the trace, not negative")
-    }
-
-    fn visit_u64<E: de::Error>(self, ms: u64) -> Result<Milliseconds, E> {
-        i64::try_from(ms)
-            .ok()
-            .and_then(|ms| ms.checked_mul(1_000_000))
-            .map(Milliseconds)
-            .ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(ms), &self))
-    }
-
-    fn visit_f64<E: de::Error>(self, ms: f64) -> Result<Milliseconds, E> {
-        // Beyond 2^53 a float has no whole nanoseconds left; 9e9 ms are a hundred days.
-        if (0.0..=9e12).contains(&ms) {
-            #[expect(clippy::cast_possible_truncation)]
-            return Ok(Milliseconds((ms * 1e6).round() as i64));
-        }
-        Err(E::invalid_value(de::Unexpected::Float(ms), &self))
     }
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::generate::Generator;
-use super::import::{FileTraffic, ReadOptions};
+use super::import::{FileTraffic, LONGEST_REQUEST, ReadOptions};
 use super::sessions::Sessions;
 use super::{SharedTrace, Traffic};
 use crate::error::TraceError;
@@ -17,13 +17,13 @@ use crate::time::{HumanDuration, WallTime};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrafficSpec {
-    /// A trace file, plain or gzip; relative to the scenario file (in an override: to the working directory).
+    /// A trace file, plain, gzip or zstd; relative to the scenario file (in an override: to the working directory).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
     /// The file's format.
     #[serde(default)]
     pub format: Format,
-    /// The arrival rate is multiplied by this. A file is replayed so much faster; generated traffic keeps its duration
+    /// The arrival rate is multiplied by this. A file of requests is replayed so much faster; generated traffic and a series of rates keep their duration
     /// and daily profile and has so many times the requests.
     #[serde(default = "one")]
     pub rate_scale: f64,
@@ -33,16 +33,59 @@ pub struct TrafficSpec {
     /// Sort a file whose rows are not in order of time. It is then held in memory whole.
     #[serde(default)]
     pub sort: bool,
+    /// The zone of a file's times that have none: a name ("Europe/Berlin") or an offset ("+02:00"). Absent: UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// Spread arrivals that share a time because the file's clock is coarse, each at random within the tick.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dequantise: bool,
+    /// A log has its rows in order of the requests' ends; they are sorted by start as far back as this. Absent: an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_request: Option<HumanDuration>,
+    /// Read only this model of a trace, this series of rates, or paths that begin so of an access log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<String>,
+    /// Token counts for a file that has none: an access log, a series of rates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assume_tokens: Option<AssumeTokens>,
     /// Draw the traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generate: Option<Generate>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref)] // As serde hands it over.
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
 const fn one() -> f64 {
     1.0
 }
 const fn once() -> u32 {
     1
+}
+
+/// An estimate of token counts, input and output each by a distribution or by bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AssumeTokens {
+    /// Prompt lengths: a mixture of lognormals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub input: Vec<Lognormal>,
+    /// Output lengths: a mixture of lognormals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub output: Vec<Lognormal>,
+    /// One prompt token for so many bytes of the logged request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_input_token: Option<f64>,
+    /// One output token for so many bytes of the logged response. A streamed token takes some 200 bytes, not four.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_output_token: Option<f64>,
+    /// No prompt is longer; a longer one is cut to it.
+    #[serde(default = "default_max_tokens")]
+    pub max_input_tokens: u32,
+    /// No output is longer; a longer one is cut to it.
+    #[serde(default = "default_max_tokens")]
+    pub max_output_tokens: u32,
 }
 
 /// A trace file's format.
@@ -56,6 +99,32 @@ pub enum Format {
     AzureCsv,
     /// Mooncake: `{"timestamp": ms, "input_length": n, "output_length": n, "hash_ids": [...]}` a line.
     MooncakeJsonl,
+    /// Bailian (Qwen): Mooncake's keys with `chat_id`, times in seconds, blocks of 16 tokens.
+    BailianJsonl,
+    /// BurstGPT: `Timestamp,Model,Request tokens,Response tokens,...`, times in seconds.
+    BurstgptCsv,
+    /// AIPerf: Mooncake's keys with `session_id` and `delay`, times in milliseconds.
+    AiperfJsonl,
+    /// LiteLLM's spend log as CSV: `startTime,endTime,prompt_tokens,completion_tokens,...`.
+    LitellmCsv,
+    /// nginx's (and Apache's) `combined` access log, also with `$request_time` behind it.
+    NginxCombined,
+    /// nginx's access log as JSON lines: `msec`, `request_time`, `status`, `request`, ...
+    NginxJson,
+    /// HAProxy's `option httplog`.
+    HaproxyHttp,
+    /// Envoy's default access log.
+    EnvoyText,
+    /// Envoy's access log as JSON lines, with Istio's names.
+    EnvoyJson,
+    /// A series of rates, `time,rate`: requests are drawn at them, with lengths from `assume_tokens`.
+    RateCsv,
+    /// OpenTelemetry spans of generative AI in OTLP/JSON.
+    OtlpJson,
+    /// The detailed result of `vllm bench serve`.
+    VllmBenchJson,
+    /// TraceLab's rounds of coding agents.
+    TracelabJsonl,
 }
 
 /// Drawn traffic. The defaults for lengths are those of chat (Azure's 2023 conversation trace).
@@ -137,7 +206,7 @@ fn lognormals(rows: &[(f64, f64, f64)]) -> Vec<Lognormal> {
 }
 
 impl TrafficSpec {
-    /// Opens the source. `seed` is the scenario's; only generated traffic uses it. `prefixes`: whether the names of the
+    /// Opens the source. `seed` is the scenario's; only what is drawn uses it. `prefixes`: whether the names of the
     /// prompts' blocks are wanted, where a file has them.
     ///
     /// # Errors
@@ -151,6 +220,12 @@ impl TrafficSpec {
                     repeat: self.repeat,
                     sort: self.sort,
                     prefixes,
+                    time_zone: self.time_zone.clone(),
+                    dequantise: self.dequantise,
+                    longest_request: self.longest_request.unwrap_or(LONGEST_REQUEST),
+                    only: self.only.clone(),
+                    assume_tokens: self.assume_tokens.clone(),
+                    seed,
                 };
                 Ok(Box::new(FileTraffic::open(file, options)?))
             }

@@ -89,7 +89,7 @@ fn whole_files() {
 #[test]
 fn a_format_asked_for_must_be_that_of_the_file() {
     let azure = ReadOptions { format: Format::AzureCsv, ..ReadOptions::default() };
-    let text = message(b"TIMESTAMP,ContextTokens\n1,2\n", azure);
+    let text = message(b"TIMESTAMP,ContextTokens\n1,2\n", azure.clone());
     assert!(text.contains("no column `GeneratedTokens`"), "{text}");
     assert!(message(MOONCAKE, azure).contains("no column `TIMESTAMP`"));
     let mooncake = ReadOptions { format: Format::MooncakeJsonl, ..ReadOptions::default() };

@@ -6,6 +6,9 @@
 mod catalog;
 mod generator;
 mod import_errors;
+mod import_formats;
+mod import_logs;
+mod import_spans;
 mod imports;
 mod preset_files;
 mod preset_scenarios;

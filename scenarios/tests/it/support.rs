@@ -40,6 +40,10 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
 pub(crate) fn load(bytes: &[u8], options: ReadOptions) -> Result<SharedTrace, TraceError> {
     let file = on_disk(bytes);
     SharedTrace::load_all(FileTraffic::open(&file.path, options)?)
