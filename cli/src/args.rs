@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::trace_args::Trace;
+
 /// Upgrade the model on a box of GPUs without anybody noticing.
 ///
 /// Slackwater simulates a rolling upgrade of inference replicas on real traffic: who would have waited, who would have
@@ -20,6 +22,9 @@ pub(crate) enum Command {
     /// Replay traffic through a rolling upgrade.
     #[command(after_help = EXIT_CODES)]
     Simulate(Simulate),
+    /// Look at a trace, convert it, fit a generator to it, or write one.
+    #[command(subcommand)]
+    Trace(Trace),
     /// Print the JSON Schema of the scenario file.
     Schema,
 }

@@ -4,6 +4,9 @@ mod args;
 mod output;
 mod progress;
 mod simulate;
+mod trace;
+mod trace_args;
+mod trace_write;
 mod traffic;
 
 use std::process::ExitCode;
@@ -16,6 +19,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
         Command::Simulate(arguments) => simulate::simulate(&arguments),
+        Command::Trace(arguments) => trace::trace(&arguments),
         Command::Schema => output::json(&slackwater_scenarios::scenario_json_schema()),
     };
     match done {

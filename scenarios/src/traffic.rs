@@ -20,7 +20,10 @@ mod mooncake_jsonl;
 mod rate;
 mod sessions;
 mod spec;
+pub mod statistics;
 mod timestamp;
+mod turns;
+mod write;
 
 pub use generate::Generator;
 pub use import::{FileTraffic, ReadOptions};
@@ -28,6 +31,8 @@ pub use sessions::{
     IN_COURSE, InCourse, MOST_IN_COURSE, SessionPlan, Sessions, SystemPrompts, Turn, Turns, chained,
 };
 pub use spec::{Arrivals, Format, Generate, Lognormal, TrafficSpec};
+pub use turns::AllTurns;
+pub use write::TraceWriter;
 
 /// No request has more tokens, in or out: a larger count is a broken file, not a long prompt.
 pub const MOST_TOKENS: u32 = 1 << 24;

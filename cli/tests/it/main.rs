@@ -4,6 +4,7 @@ mod catalog;
 mod files;
 mod mistakes;
 mod strategies;
+mod traces;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
