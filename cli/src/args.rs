@@ -23,7 +23,7 @@ pub(crate) enum Command {
     #[command(after_help = EXIT_CODES)]
     Simulate(Simulate),
     /// Look at a trace, convert it, fit a generator to it, or write one.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = TRACE_EXIT_CODES)]
     Trace(Trace),
     /// Print the JSON Schema of the scenario file.
     Schema,
@@ -32,6 +32,8 @@ pub(crate) enum Command {
 const EXIT_CODES: &str = "\
 Exit codes: 0 simulated (whatever the verdict), 1 could not be simulated, 2 wrong arguments,
 130 interrupted.";
+
+const TRACE_EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.";
 
 /// Arguments of `simulate`.
 #[derive(Debug, Args)]

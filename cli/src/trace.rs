@@ -7,7 +7,7 @@ use serde::Serialize;
 use slackwater_reports::ReportContext;
 use slackwater_reports::trace::{Against, comparison_text, trace_text, write_trace_report};
 use slackwater_scenarios::traffic::statistics::{Collected, Collector, Comparison, TraceFigures};
-use slackwater_scenarios::traffic::{AllTurns, FileTraffic, ImportReport, ReadOptions, Traffic};
+use slackwater_scenarios::traffic::{AllTurns, Arrival, FileTraffic, ImportReport, ReadOptions, Traffic};
 use slackwater_scenarios::{Format, Keyed, Scenario};
 
 use crate::output;
@@ -63,7 +63,10 @@ fn inspect(arguments: &Inspect) -> anyhow::Result<()> {
         let mut json =
             serde_json::to_string_pretty(&inspected).context("the figures can't be written as JSON")?;
         json.push('\n');
-        let context = ReportContext { command_line: std::env::args().collect::<Vec<_>>().join(" ") };
+        // A path need not be text; a command line that is shown must be.
+        let words: Vec<String> =
+            std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+        let context = ReportContext { command_line: words.join(" ") };
         write_trace_report(folder, &trace.figures, against, &json, &context)?;
         output::say(&format!("report: {}", folder.join("trace.html").display()));
     }
@@ -140,18 +143,45 @@ fn has_a_fleet(file: &Path) -> bool {
     table.is_none_or(|table| table.contains_key("fleet") || table.contains_key("from"))
 }
 
+/// The progress of a source that is read to its end; cleared away however that ends.
+pub(crate) struct Reading {
+    progress: Option<Progress>,
+    requests: u64,
+}
+
+impl Reading {
+    pub(crate) fn new(what: &str) -> Self {
+        Self { progress: Some(Progress::new(what, None)), requests: 0 }
+    }
+
+    pub(crate) fn saw(&mut self, arrival: &Arrival) {
+        self.requests += 1;
+        if self.requests.is_multiple_of(LOOK_EVERY)
+            && let Some(progress) = &mut self.progress
+        {
+            #[allow(clippy::cast_precision_loss)] // seconds for people
+            progress.at(arrival.at_ps as f64 / 1e12, self.requests);
+        }
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if let Some(progress) = self.progress.take() {
+            progress.done();
+        }
+    }
+}
+
 /// Reads all of it.
 fn collect(mut source: Source) -> anyhow::Result<Collected> {
     let mut collector = Collector::default();
-    let mut progress = Progress::new("reading", None);
+    let mut progress = Reading::new("reading");
     while let Some(arrival) = source.traffic.next_arrival()? {
         collector.observe(&arrival, source.traffic.prefix(), source.traffic.epoch_ns());
-        if collector.requests().is_multiple_of(LOOK_EVERY) {
-            #[allow(clippy::cast_precision_loss)] // seconds for people
-            progress.at(arrival.at_ps as f64 / 1e12, collector.requests());
-        }
+        progress.saw(&arrival);
     }
-    progress.done();
+    drop(progress);
     if collector.requests() == 0 {
         anyhow::bail!("{}: no request is drawn; raise its rate or its duration", source.name);
     }

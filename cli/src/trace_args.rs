@@ -75,7 +75,8 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "TIME")]
     pub(crate) start: Option<WallTime>,
 
-    /// The file to write, zipped where its name ends in .gz; standard output when left out.
+    /// The file to write, zipped where its name ends in .gz; standard output when left out. Until it is whole it is
+    /// called OUT.part.
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: Option<PathBuf>,
 }
@@ -105,7 +106,7 @@ pub(crate) struct Generate {
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
 
-    /// The file to write (.jsonl or .csv, zipped with a further .gz).
+    /// The file to write (.jsonl or .csv, zipped with a further .gz). Until it is whole it is called OUT.part.
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
 }

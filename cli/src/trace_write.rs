@@ -12,7 +12,7 @@ use slackwater_scenarios::WallTime;
 use slackwater_scenarios::traffic::TraceWriter;
 
 use crate::output;
-use crate::trace::{Source, open, open_drawn};
+use crate::trace::{Reading, Source, open, open_drawn};
 use crate::trace_args::{Convert, Generate, To};
 
 pub(crate) fn convert(arguments: &Convert) -> anyhow::Result<()> {
@@ -78,32 +78,45 @@ impl Write for Out {
 }
 
 /// A file in the making. It has its name only when it is whole, so that one that was interrupted is not taken for a trace.
+/// What is no plain file (a pipe, a device) is written to as it is.
 struct Making {
-    part: PathBuf,
     path: PathBuf,
+    /// Where it is written; gone once it has its name.
+    part: Option<PathBuf>,
 }
 
 impl Making {
     fn begin(path: &Path) -> anyhow::Result<(Self, File)> {
-        let name = path.file_name().with_context(|| format!("{} is no name of a file", path.display()))?;
-        let mut part = name.to_owned();
-        part.push(".part");
-        let making = Self { part: path.with_file_name(part), path: path.to_owned() };
-        let file =
-            File::create(&making.part).with_context(|| format!("cannot write {}", making.part.display()))?;
-        Ok((making, file))
+        // Through links, so that a link goes on being one.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let special = std::fs::metadata(&path).is_ok_and(|there| !there.is_file());
+        let part = if special {
+            None
+        } else {
+            let name =
+                path.file_name().with_context(|| format!("{} is no name of a file", path.display()))?;
+            let mut part = name.to_owned();
+            part.push(".part");
+            Some(path.with_file_name(part))
+        };
+        let written = part.as_ref().unwrap_or(&path);
+        let file = if special { File::options().write(true).open(written) } else { File::create(written) };
+        let file = file.with_context(|| format!("cannot write {}", written.display()))?;
+        Ok((Self { path, part }, file))
     }
 
-    fn done(self) -> anyhow::Result<()> {
-        std::fs::rename(&self.part, &self.path)
-            .with_context(|| format!("cannot write {}", self.path.display()))
+    fn done(mut self) -> anyhow::Result<()> {
+        let Some(part) = self.part.take() else { return Ok(()) };
+        std::fs::rename(&part, &self.path).with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
 
 impl Drop for Making {
     fn drop(&mut self) {
-        // After `done` there is nothing left to remove.
-        let _ = std::fs::remove_file(&self.part);
+        if let Some(part) = &self.part {
+            // The reason why it was not finished is told already.
+            let _ = std::fs::remove_file(part);
+        }
     }
 }
 
@@ -157,13 +170,16 @@ fn copy(mut source: Source, to: To, start: Option<WallTime>, out: Out) -> anyhow
         }
     };
     let (mut named, mut rounded) = (0_u64, 0_u64);
+    let mut progress = Reading::new("writing");
     while let Some(arrival) = next {
         let prefix = source.traffic.prefix();
         named += u64::from(!prefix.is_empty());
-        rounded += u64::from(arrival.at_ps % 100_000 != 0);
+        rounded += u64::from(!arrival.at_ps.is_multiple_of(100_000));
+        progress.saw(&arrival);
         writer.write(&arrival, prefix).context("cannot write the trace")?;
         next = source.traffic.next_arrival()?;
     }
+    drop(progress);
     let out = writer.finish().context("cannot write the trace")?;
     let report = source.report();
     output::say(&format!("{} written", counted(report.arrivals, "request")));

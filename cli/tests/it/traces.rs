@@ -53,10 +53,11 @@ fn narrow(text: &str) {
     }
 }
 
+#[allow(clippy::print_stdout)] // a skipped test says so
 fn real(name: &str) -> Option<String> {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/traces").join(name);
     if !path.exists() {
-        eprintln!("skipped: {} not found", path.display());
+        println!("skipped: {} not found", path.display());
         return None;
     }
     Some(path.display().to_string())
@@ -233,6 +234,24 @@ fn a_reader_that_goes_away_is_no_error() {
     let mut talk = String::new();
     child.stderr.take().expect("it is piped").read_to_string(&mut talk).expect("text");
     assert!(child.wait().expect("it ends").success() && talk.is_empty(), "{talk}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_written_to_and_stays_one() {
+    use std::os::unix::fs::FileTypeExt;
+
+    let folder = Folder::new();
+    let pipe = folder.path("pipe.csv");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there").success());
+    let toml = folder.with("traffic.toml", TRAFFIC);
+    let reading = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read_to_string(pipe).expect("text")
+    });
+    worked(&["trace", "generate", &toml, "-o", &pipe]);
+    assert!(reading.join().expect("no panic").starts_with("TIMESTAMP,"));
+    assert!(fs::metadata(&pipe).expect("it is there").file_type().is_fifo());
 }
 
 #[cfg(unix)]

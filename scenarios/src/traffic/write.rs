@@ -57,7 +57,7 @@ impl<W: Write> TraceWriter<W> {
         let ns = (arrival.at_ps - zero_ps) / PS_PER_NS;
         let text = &mut self.text;
         write!(text, "{{\"timestamp\": {}", ns / 1_000_000)?;
-        if ns % 1_000_000 != 0 {
+        if !ns.is_multiple_of(1_000_000) {
             let fraction = format!("{:06}", ns % 1_000_000);
             write!(text, ".{}", fraction.trim_end_matches('0'))?;
         }

@@ -109,7 +109,7 @@ fn a_trace_is_no_way_from_itself() {
     // Two samples of 100,000: the 99.9 % bound of the distance is 1.95 * sqrt(2/n).
     let alike = one.compare(&other);
     assert!(alike.input_distance > 0.0 && alike.input_distance < 0.009, "{alike:?}");
-    let mut flat = spec.clone();
+    let mut flat = spec;
     flat.hourly = Vec::new();
     flat.output[0].median *= 2.0;
     let apart = one.compare(&drawn(&flat, 1));
@@ -162,6 +162,12 @@ fn short_traces_get_no_profile_and_are_told_so() {
     assert!(fit.generate.hourly.is_empty() && fit.generate.weekday.is_empty());
     assert_eq!(fit.generate.arrivals, Arrivals::Poisson);
     assert!(fit.notes.iter().any(|note| note.contains("shorter than a day")), "{:?}", fit.notes);
+    assert_eq!(fit.notes.len(), 1, "{:?}", fit.notes);
+    // Three hours at a quiet rate, two at a busy one: no gap distribution tells that.
+    let mut moving = generate(5, 2.0, Arrivals::Poisson);
+    moving.hourly = (0..24).map(|hour| if hour < 3 { 1.0 } else { 9.0 }).collect();
+    let fit = drawn(&moving, 1).fit().unwrap();
+    assert!(fit.notes.iter().any(|note| note.contains("moves from minute to minute")), "{:?}", fit.notes);
 }
 
 #[test]

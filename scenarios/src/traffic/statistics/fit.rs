@@ -101,6 +101,20 @@ impl Collected {
             return Err(FitError::Rate { rate_per_s });
         }
         let arrivals = self.burstiness(&mut notes);
+        let squared_cv = match arrivals {
+            Arrivals::Poisson => 1.0,
+            Arrivals::GammaCv(cv) => cv * cv,
+        };
+        // Under a profile the counts hold the shape of the day too, and would say nothing.
+        if let Some(index) =
+            figures.arrivals.dispersion_60s.filter(|index| *index > 2.0 * squared_cv.max(1.0))
+            && hourly.is_empty()
+        {
+            notes.push(format!(
+                "the rate itself moves from minute to minute (dispersion of counts in a minute: {index:.1}); a generator \
+                 with one rate does not, its traffic is smoother"
+            ));
+        }
         if let Some(correlation) = figures.rank_correlation.filter(|rho| rho.abs() >= 0.1) {
             notes.push(format!(
                 "a request's input and output length are drawn apart; in the trace their rank correlation is {correlation:.2}"

@@ -87,7 +87,7 @@ fn part((count, sum, squares): (f64, f64, f64), total: f64) -> Part {
 fn climb(buckets: &[Bucket], total: f64, mut parts: Vec<Part>) -> Option<(f64, Vec<Part>)> {
     let mut last = f64::NEG_INFINITY;
     for _ in 0..MOST_ROUNDS {
-        if parts.iter().any(|part| !(part.share >= LEAST_SHARE)) {
+        if parts.iter().any(|part| part.share.is_nan() || part.share < LEAST_SHARE) {
             return None;
         }
         let mut sums = vec![(0.0, 0.0, 0.0); parts.len()];
