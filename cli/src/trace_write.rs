@@ -56,7 +56,7 @@ fn by_name(out: &Path) -> Option<To> {
 enum Out {
     Standard(BufWriter<io::Stdout>),
     Plain(BufWriter<File>),
-    Zipped(GzEncoder<BufWriter<File>>),
+    Zipped(Box<GzEncoder<BufWriter<File>>>),
 }
 
 impl Write for Out {
@@ -135,7 +135,7 @@ fn written(source: Source, to: To, start: Option<WallTime>, out: Option<&Path>) 
     let (making, file) = Making::begin(path)?;
     let buffered = BufWriter::with_capacity(1 << 16, file);
     let out = if path.extension().is_some_and(|extension| extension == "gz") {
-        Out::Zipped(GzEncoder::new(buffered, Compression::default()))
+        Out::Zipped(Box::new(GzEncoder::new(buffered, Compression::default())))
     } else {
         Out::Plain(buffered)
     };

@@ -62,22 +62,26 @@ fn rate(figures: &TraceFigures, _: Option<Against<'_>>, style: Style) -> String 
     let top = sheet.cursor + 24.0;
     let bottom = top + 190.0;
     let (left, right) = (50.0, sheet.width() - 14.0);
+    let busiest = rate.peak_10min_at_s.filter(|_| figures.span_s >= 1_200.0);
+    // The band's name must not hide the peak it is about.
+    let headroom = if busiest.is_some() { 1.2 } else { 1.08 };
     let panel = Panel {
         x: Axis::linear(0.0, figures.span_s, left, right),
-        y: Axis::linear(0.0, ceiling(rate.per_s.iter().copied(), 1e-9) * 1.08, bottom, top),
+        y: Axis::linear(0.0, ceiling(rate.per_s.iter().copied(), 1e-9) * headroom, bottom, top),
         left,
         right,
         top,
         bottom,
     };
-    let busiest = rate.peak_10min_at_s.filter(|_| figures.span_s >= 1_200.0);
     if let Some(at_s) = busiest {
         panel.band(&mut sheet, at_s, at_s + 600.0);
     }
     panel.rules(&mut sheet, 5, plain);
     panel.heading(&mut sheet, "requests a second");
     let mut line = Vec::new();
-    for (place, (at_s, per_s)) in rate.at_s.iter().zip(&rate.per_s).enumerate() {
+    // A first step that the calendar cuts short shows a rate of almost nothing but chance.
+    let cut_short = rate.at_s.get(1).is_some_and(|next| next - rate.at_s[0] < rate.step_s / 2.0);
+    for (place, (at_s, per_s)) in rate.at_s.iter().zip(&rate.per_s).enumerate().skip(usize::from(cut_short)) {
         let until = rate.at_s.get(place + 1).copied().unwrap_or((at_s + rate.step_s).min(figures.span_s));
         line.extend([panel.at((*at_s, *per_s)), panel.at((until, *per_s))]);
     }
