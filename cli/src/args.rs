@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::trace_args::Trace;
+
 /// Upgrade the model on a box of GPUs without anybody noticing.
 ///
 /// Slackwater simulates a rolling upgrade of inference replicas on real traffic: who would have waited, who would have
@@ -20,6 +22,9 @@ pub(crate) enum Command {
     /// Replay traffic through a rolling upgrade.
     #[command(after_help = EXIT_CODES)]
     Simulate(Simulate),
+    /// Look at a trace, convert it, fit a generator to it, or write one.
+    #[command(subcommand, after_help = TRACE_EXIT_CODES)]
+    Trace(Trace),
     /// Print the JSON Schema of the scenario file.
     Schema,
     /// Engine profiles computed from a GPU's data sheet and a model's shape.
@@ -96,6 +101,8 @@ pub(crate) struct ShowPreset {
 const EXIT_CODES: &str = "\
 Exit codes: 0 simulated (whatever the verdict), 1 could not be simulated, 2 wrong arguments,
 130 interrupted.";
+
+const TRACE_EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.";
 
 /// Arguments of `simulate`.
 #[derive(Debug, Args)]

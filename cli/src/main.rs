@@ -5,6 +5,9 @@ mod output;
 mod presets;
 mod progress;
 mod simulate;
+mod trace;
+mod trace_args;
+mod trace_write;
 mod traffic;
 
 use std::process::ExitCode;
@@ -17,6 +20,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
         Command::Simulate(arguments) => simulate::simulate(&arguments),
+        Command::Trace(arguments) => trace::trace(&arguments),
         Command::Schema => output::json(&slackwater_scenarios::scenario_json_schema()),
         Command::Presets(arguments) => presets::presets(&arguments),
     };

@@ -27,6 +27,18 @@ impl Clock {
         Clock { epoch_s, many_days: traffic.span_s > DAY }
     }
 
+    /// The clock of traffic whose time 0 is so many nanoseconds after the Unix epoch, if it is known.
+    #[must_use]
+    pub fn starting(epoch_ns: Option<i64>, span_s: f64) -> Clock {
+        Clock { epoch_s: epoch_ns.map(|ns| ns as f64 / 1e9), many_days: span_s > DAY }
+    }
+
+    /// Day and time: `16 Nov 2023, 15:04:10`, or as in [`cell`](Self::cell) without a calendar.
+    #[must_use]
+    pub fn date(&self, at_s: f64) -> String {
+        self.epoch_s.map_or_else(|| self.cell(at_s), |epoch| calendar(epoch + at_s, "%-d %b %Y, %H:%M:%S"))
+    }
+
     /// A clock that counts from the start of the traffic.
     #[must_use]
     pub const fn relative() -> Clock {

@@ -24,14 +24,7 @@ use crate::write::ReportContext;
 pub fn report(result: &SimulationResult, context: &ReportContext) -> String {
     let title = summary::title(result);
     let mut page = String::with_capacity(512 * 1024);
-    let _ = write!(
-        page,
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
-         <meta name=\"color-scheme\" content=\"light dark\"/>\n<title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n",
-        escape(&title),
-        style()
-    );
+    head(&mut page, &title);
     summary::write(&mut page, result, &title);
     tables::phases(&mut page, result);
     figures(&mut page, result);
@@ -41,6 +34,18 @@ pub fn report(result: &SimulationResult, context: &ReportContext) -> String {
     details::reproduce(&mut page, result, context);
     page.push_str("</main>\n</body>\n</html>\n");
     page
+}
+
+/// Everything up to the page's content.
+pub(crate) fn head(page: &mut String, title: &str) {
+    let _ = write!(
+        page,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
+         <meta name=\"color-scheme\" content=\"light dark\"/>\n<title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n",
+        escape(title),
+        style()
+    );
 }
 
 fn style() -> String {
@@ -85,7 +90,12 @@ pub fn escape(text: &str) -> String {
 }
 
 /// A table: heads, then rows; the first cell of a row is its head. `scope` and a scroll box make it usable on a phone.
-fn table(page: &mut String, caption: &str, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+pub(crate) fn table(
+    page: &mut String,
+    caption: &str,
+    head: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+) {
     let _ = write!(
         page,
         "<p class=\"caption\">{0}</p>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\">\n<table>\n<thead><tr>",

@@ -17,6 +17,7 @@ pub mod format;
 pub mod html;
 pub mod plots;
 pub mod text;
+pub mod trace;
 mod verdict;
 mod write;
 

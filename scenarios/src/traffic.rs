@@ -38,9 +38,12 @@ mod reorder;
 mod sessions;
 mod spec;
 mod spread;
+pub mod statistics;
 mod timestamp;
 mod tracelab_jsonl;
+mod turns;
 mod vllm_bench_json;
+mod write;
 mod zstd;
 
 pub use generate::Generator;
@@ -49,6 +52,8 @@ pub use sessions::{
     IN_COURSE, InCourse, MOST_IN_COURSE, SessionPlan, Sessions, SystemPrompts, Turn, Turns, chained,
 };
 pub use spec::{Arrivals, AssumeTokens, Format, Generate, Lognormal, TrafficSpec};
+pub use turns::AllTurns;
+pub use write::TraceWriter;
 
 pub(crate) use timestamp::{ZONE_HELP, known_zone};
 

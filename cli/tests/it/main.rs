@@ -5,6 +5,7 @@ mod files;
 mod mistakes;
 mod presets;
 mod strategies;
+mod traces;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -7,15 +7,15 @@
 //! Every plot takes any data without a panic: what can't be drawn is said ("no data"). Samples thicker than the drawing are thinned
 //! (rates to their mean, latencies and queues to their peak), and all of them are in `series.csv`.
 
-mod axis;
+pub(crate) mod axis;
 mod distribution;
 mod gantt;
 mod latency;
 mod png;
 mod replicas;
-mod sheet;
+pub(crate) mod sheet;
 mod survival;
-mod theme;
+pub(crate) mod theme;
 mod traffic;
 
 use slackwater_sim::{RolloutResult, SimulationResult};

@@ -4,6 +4,7 @@ mod hostile;
 mod made_up;
 mod plots;
 mod tables;
+mod traces;
 mod verdicts;
 mod writing;
 

@@ -17,4 +17,5 @@ mod properties;
 mod real_traces;
 mod scenario_errors;
 mod scenarios;
+mod statistics;
 mod support;
