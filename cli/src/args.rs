@@ -110,7 +110,7 @@ pub(crate) struct Simulate {
     /// The scenario file (TOML); `slackwater schema` describes it.
     pub(crate) scenario: PathBuf,
 
-    /// Replay this trace file (Azure CSV or Mooncake JSONL, plain or gzip) in place of the scenario's traffic.
+    /// Replay this trace file or log in place of the scenario's traffic; docs/traces.md lists the formats.
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
 

@@ -289,7 +289,13 @@ fn write(folder: &Path, scenario: &Scenario, simulated: &Simulated) -> anyhow::R
         file("requests.csv", requests_csv(&simulated.rows)?)?;
     }
     let context =
-        slackwater_reports::ReportContext { command_line: std::env::args().collect::<Vec<_>>().join(" ") };
+        // An argument need not be UTF-8; in a report it is shown as far as it is.
+        slackwater_reports::ReportContext {
+            command_line: std::env::args_os()
+                .map(|argument| argument.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+                .join(" "),
+        };
     slackwater_reports::write_report(folder, &simulated.result, &context)?;
     output::say(&format!("report: {}", folder.join("report.html").display()));
     Ok(())

@@ -21,10 +21,10 @@ pub(crate) enum Trace {
 /// Which trace, and how to read it.
 #[derive(Debug, Args)]
 pub(crate) struct Input {
-    /// The trace, plain or gzip; or a scenario (.toml), for the traffic it would draw.
+    /// The trace, plain, gzip or zstd; or a scenario (.toml), for the traffic it would draw.
     pub(crate) file: PathBuf,
 
-    /// Its format, where it is not recognised: azure-csv, mooncake-jsonl.
+    /// Its format, where it is not recognised: azure-csv, burstgpt-csv, mooncake-jsonl, ... (docs/traces.md).
     #[arg(long, value_name = "F", default_value = "auto", value_parser = format)]
     pub(crate) format: Format,
 
