@@ -145,3 +145,39 @@ fn what_a_strategy_needs_is_asked_for() {
         assert!(said.contains(wanted), "{keys:?}: {said}");
     }
 }
+
+#[test]
+fn a_rollback_half_way_has_its_price_and_an_abort_leaves_two_versions() {
+    let order = |what: &str| format!("orders=[{{ at = \"20m\", order = \"{what}\" }}]");
+    let (rollback, abort) = (order("rollback"), order("abort"));
+    let through = simulated(&set(&[]));
+    let back = simulated(&set(&[&rollback]));
+    assert_eq!(at(&back, "rollout.outcome"), "rolled_back");
+    // At 20 min two have moved and the third is on its way: all three are moved back.
+    let names = moved(&back);
+    assert_eq!(names.len(), 6, "{names:?}");
+    let price = number(&back, "rollout.ended_s") - 1200.0;
+    assert!(price > 120.0, "two more moves at N-1: {price} s");
+    assert!(number(&back, "rollout.below_n_s") > number(&through, "rollout.below_n_s"));
+    let left = simulated(&set(&[&abort]));
+    assert_eq!(at(&left, "rollout.outcome"), "aborted");
+    let last = at(&left, "phases").as_array().and_then(|phases| phases.last()).expect("phases are a list");
+    assert_eq!(at(last, "serving_min"), 4, "hold means N, and so does the end");
+}
+
+#[test]
+fn a_rollout_that_a_closing_window_held_goes_on_in_the_next() {
+    let windows = ["rollout.window=5m30s", "rollout.next_windows=[{ start = \"35m\", lasts = \"15m\" }]"];
+    let result = simulated(&set(&windows));
+    assert_eq!(at(&result, "rollout.outcome"), "completed");
+    let holds = at(&result, "rollout.report.holds").as_array().expect("holds are a list");
+    assert_eq!(holds.len(), 1);
+    let moves = at(&result, "rollout.moves").as_array().expect("moves are a list");
+    let left = moves.iter().filter_map(|one| at(one, "taken_out_s").as_f64()).collect::<Vec<_>>();
+    let within = |from: f64, to: f64| left.iter().filter(|at| (from..to).contains(*at)).count();
+    assert_eq!((left.len(), within(900.0, 1230.0) + within(2100.0, 3000.0)), (4, 4), "each in a window");
+    assert!(within(900.0, 1230.0) >= 1 && within(2100.0, 3000.0) >= 1);
+    let alone = ["rollout.next_windows=[{ start = \"35m\", lasts = \"15m\" }]"];
+    let arguments: Vec<&str> = std::iter::once("simulate").chain(set(&alone)).collect();
+    assert!(crate::mistakes::refused(&arguments, 1).contains("no first window"));
+}
