@@ -1,46 +1,10 @@
 //! The prefix cache, a new form of the step time and the look at progress, worked out on paper from the contract; the
 //! comments are the working. A block is named by its id, `-` is one that can't be found; the head of the queue is left.
 
-use slackwater_engine::{
-    Coefficients, Counters, Output, PrefixCounters, Ps, ReplicaConfig, Request, Room, Scheduling,
-    StepTimeForm, Stop,
-};
+use slackwater_engine::{Counters, Output, PrefixCounters, Ps, ReplicaConfig, Request, Scheduling};
 
 use crate::pair::{Pace, Pair};
-
-const A: u32 = 1;
-const B: u32 = 2;
-const C: u32 = 3;
-const D: u32 = 4;
-
-fn config(block_size: u32, kv_blocks: u32) -> ReplicaConfig {
-    ReplicaConfig {
-        max_num_batched_tokens: 64,
-        max_num_seqs: 4,
-        block_size,
-        kv_blocks,
-        scheduling: Scheduling::Sync,
-        room: Room::WholePrompt,
-        prefix_caching: true,
-    }
-}
-
-/// A step takes this much and its tokens.
-fn from(c0_ps: u64) -> StepTimeForm {
-    StepTimeForm::Linear(Coefficients { c0_ps, c_tok_ps: 1, c_seq_ps: 0, c_kv_ps: 0, c_attn_ps: 0 })
-}
-
-fn request(tag: u32, prompt: u32, output: u32) -> Request {
-    Request { tag, prompt, output, stop: Stop::Length }
-}
-
-fn first(tag: u32, at: Ps) -> Output {
-    Output::FirstToken { at, tag }
-}
-
-fn finished(tag: u32, at: Ps) -> Output {
-    Output::Finished { at, tag }
-}
+use crate::paper::{A, B, C, D, caching as config, finished, first, plain as from, request};
 
 /// What both put out and counted: looked up, hit, evicted.
 fn run(config: &ReplicaConfig, requests: &[(Ps, Request, &[u64])]) -> (Vec<Output>, Counters, [u64; 3]) {

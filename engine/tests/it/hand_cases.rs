@@ -7,39 +7,7 @@ use slackwater_engine::{
 
 use crate::oracle::Oracle;
 use crate::pair::{Pace, Pair};
-
-const A: u32 = 1;
-const B: u32 = 2;
-const C: u32 = 3;
-
-fn config(max_num_batched_tokens: u32, block_size: u32, kv_blocks: u32) -> ReplicaConfig {
-    ReplicaConfig {
-        max_num_batched_tokens,
-        max_num_seqs: 4,
-        block_size,
-        kv_blocks,
-        scheduling: Scheduling::Sync,
-        room: Room::WholePrompt,
-        prefix_caching: false,
-    }
-}
-
-/// A step takes `100 + tokens`.
-fn plain() -> StepTimeForm {
-    StepTimeForm::Linear(Coefficients { c0_ps: 100, c_tok_ps: 1, c_seq_ps: 0, c_kv_ps: 0, c_attn_ps: 0 })
-}
-
-fn request(tag: u32, prompt: u32, output: u32) -> Request {
-    Request { tag, prompt, output, stop: Stop::Length }
-}
-
-fn first(tag: u32, at: Ps) -> Output {
-    Output::FirstToken { at, tag }
-}
-
-fn finished(tag: u32, at: Ps) -> Output {
-    Output::Finished { at, tag }
-}
+use crate::paper::{A, B, C, finished, first, plain as timed, replica as config, request};
 
 /// Runs the requests, each ready at its time, and returns what both engine and oracle put out and counted.
 fn run(config: &ReplicaConfig, form: StepTimeForm, requests: &[(Ps, Request)]) -> (Vec<Output>, Counters) {
@@ -119,7 +87,7 @@ fn half_a_pair_rounds_down_once_a_step() {
 #[test]
 fn the_newest_gives_way_and_computes_again() {
     let requests = [(0, request(A, 4, 4)), (0, request(B, 3, 3))];
-    let (outputs, counters) = run(&config(16, 2, 4), plain(), &requests);
+    let (outputs, counters) = run(&config(16, 2, 4), timed(100), &requests);
     // 0:   A 4 (2 blocks), B 3 (2 blocks), none free;                          107 -> 107, both token 1
     // 107: A's 5th token needs a block: B goes, 2 come free, A takes 1;        101 -> 208, A's token 2
     //      nobody is admitted in a step that preempted.
@@ -134,7 +102,7 @@ fn the_newest_gives_way_and_computes_again() {
 #[test]
 fn the_newest_gives_way_to_nobody_but_itself() {
     let requests = [(0, request(A, 3, 5)), (0, request(B, 3, 3))];
-    let (outputs, counters) = run(&config(16, 2, 5), plain(), &requests);
+    let (outputs, counters) = run(&config(16, 2, 5), timed(100), &requests);
     // 0:   A 3 (2 blocks), B 3 (2 blocks), 1 free;                                      106 -> 106, both token 1
     // 106: A 4, B 4: still 2 blocks each;                                               102 -> 208, both token 2
     // 208: A 5 takes the free one; B 5 finds none and is itself the newest: it goes;    101 -> 309, A's token 3
@@ -150,7 +118,7 @@ fn a_length_is_foreseen_and_an_end_of_text_is_not() {
     let config = ReplicaConfig { scheduling: Scheduling::Async, ..config(16, 4, 10) };
     let b = (150, request(B, 2, 1));
 
-    let (outputs, counters) = run(&config, plain(), &[(0, request(A, 3, 2)), b]);
+    let (outputs, counters) = run(&config, timed(100), &[(0, request(A, 3, 2)), b]);
     // 0:   decides step 0: A 3. Nothing runs, so at once
     // 0:   step 0 starts, 103 -> 103;   decides 1: A's token 1 is counted as if there: it decodes.
     // 103: A's token 1. Step 1 starts, 101 -> 204;   decides 2: A's length is foreseen: nothing.
@@ -161,7 +129,7 @@ fn a_length_is_foreseen_and_an_end_of_text_is_not() {
     assert_eq!(brief(&counters), [3, 5, 1, 0, 0, 103 + 101 + 102, 1]);
 
     let a = Request { stop: Stop::EndOfText, ..request(A, 3, 2) };
-    let (outputs, counters) = run(&config, plain(), &[(0, a), b]);
+    let (outputs, counters) = run(&config, timed(100), &[(0, a), b]);
     // 103: ... decides 2: A once more, in vain.
     // 204: A's token 2, the end. Step 2 starts, 101 -> 305;   decides 3: B.
     // 305: step 3 starts, 102 -> 407;   decides 4: nothing.
@@ -172,7 +140,7 @@ fn a_length_is_foreseen_and_an_end_of_text_is_not() {
 
     // A scheduler that does not run ahead makes no difference between them, and wastes nothing.
     let sync = ReplicaConfig { scheduling: Scheduling::Sync, ..config };
-    let (outputs, counters) = run(&sync, plain(), &[(0, a), b]);
+    let (outputs, counters) = run(&sync, timed(100), &[(0, a), b]);
     assert_eq!(outputs, [first(A, 103), finished(A, 204), first(B, 306), finished(B, 306)]);
     assert_eq!(brief(&counters), [3, 5, 1, 0, 0, 306, 1]);
 }
@@ -181,7 +149,7 @@ fn a_length_is_foreseen_and_an_end_of_text_is_not() {
 fn a_request_preempted_with_its_last_token_in_flight_still_ends() {
     let config = ReplicaConfig { scheduling: Scheduling::Async, ..config(16, 2, 4) };
     let requests = [(0, request(A, 4, 4)), (0, request(B, 3, 1))];
-    let (outputs, counters) = run(&config, plain(), &requests);
+    let (outputs, counters) = run(&config, timed(100), &requests);
     // 0:   decides step 0: A 4 (2 blocks), B 3 (2 blocks).
     // 0:   step 0 starts, 107 -> 107;   decides 1: A's 5th token needs a block. The newest is B, which would not be
     //      scheduled any more but keeps its place: it is preempted.
@@ -195,7 +163,7 @@ fn a_request_preempted_with_its_last_token_in_flight_still_ends() {
 fn room_for_the_whole_prompt_spares_preemptions() {
     let requests = [(0, request(A, 8, 5)), (0, request(B, 16, 1))];
 
-    let (outputs, counters) = run(&config(8, 4, 6), plain(), &requests);
+    let (outputs, counters) = run(&config(8, 4, 6), timed(100), &requests);
     // 0:   A 8 (2 blocks), the budget is spent;                                 108 -> 108, A's token 1
     // 108: A 9 (3 blocks), 3 free; B's 16 tokens want 4: no.                    101 -> 209, 310, 411, 512: A's tokens 2..5
     // 512: B 8;                                                                 108 -> 620
@@ -204,7 +172,7 @@ fn room_for_the_whole_prompt_spares_preemptions() {
     assert_eq!(brief(&counters), [7, 24, 4, 0, 0, 728, 4]);
 
     let chunk = ReplicaConfig { room: Room::Chunk, ..config(8, 4, 6) };
-    let (outputs, counters) = run(&chunk, plain(), &requests);
+    let (outputs, counters) = run(&chunk, timed(100), &requests);
     // 108: A 9 (3 blocks), 3 free; B's chunk of 7 takes 2;                      108 -> 216, A's token 2
     // 216: A 10; B's next 7 make 14 tokens, 4 blocks, 1 is free: B goes;        101 -> 317, A's token 3
     // 317: A 11; B's chunk of 7 again;                                          108 -> 425, A's token 4
@@ -218,7 +186,7 @@ fn room_for_the_whole_prompt_spares_preemptions() {
 #[test]
 fn a_cancel_at_the_end_of_a_step_comes_before_its_output() {
     for (at, tokens) in [(203, 1), (204, 1), (205, 2)] {
-        let mut pair = Pair::new(&config(16, 4, 10), plain());
+        let mut pair = Pair::new(&config(16, 4, 10), timed(100));
         let a = pair.submit(0, request(A, 3, 9)).expect("accepted");
         // Tokens at 103, 204, 305 and so on.
         assert_eq!(pair.advance_before(at, Pace::Once), [first(A, 103)]);
@@ -234,7 +202,7 @@ fn a_cancel_at_the_end_of_a_step_comes_before_its_output() {
 
 #[test]
 fn whoever_waits_behind_a_cancelled_request_is_next() {
-    let mut pair = Pair::new(&config(16, 2, 4), plain());
+    let mut pair = Pair::new(&config(16, 2, 4), timed(100));
     let requests = [request(A, 2, 5), request(B, 8, 1), request(C, 2, 1)];
     let [_, b, _] = requests.map(|request| pair.submit(0, request).expect("accepted"));
     // 0:   A 2 (1 block), 3 free; B wants 4, and C waits behind it;     102 -> 102, A's token 1
@@ -249,7 +217,7 @@ fn whoever_waits_behind_a_cancelled_request_is_next() {
 #[test]
 fn before_the_first_decision_there_is_nothing_to_undo() {
     for scheduling in [Scheduling::Sync, Scheduling::Async] {
-        let mut pair = Pair::new(&ReplicaConfig { scheduling, ..config(16, 4, 10) }, plain());
+        let mut pair = Pair::new(&ReplicaConfig { scheduling, ..config(16, 4, 10) }, timed(100));
         assert_eq!(pair.kill(), []);
         let a = pair.submit(5, request(A, 3, 2)).expect("accepted");
         assert_eq!(pair.cancel(a), Some(0));
@@ -262,7 +230,7 @@ fn before_the_first_decision_there_is_nothing_to_undo() {
 
 #[test]
 fn a_kill_lists_the_running_the_waiting_and_those_to_come() {
-    let mut pair = Pair::new(&ReplicaConfig { max_num_seqs: 2, ..config(16, 4, 10) }, plain());
+    let mut pair = Pair::new(&ReplicaConfig { max_num_seqs: 2, ..config(16, 4, 10) }, timed(100));
     for (ready_at, tag) in [(300, 7), (0, 1), (0, 2), (0, 3), (260, 6), (50, 4), (250, 5)] {
         pair.submit(ready_at, request(tag, 1, 9)).expect("accepted");
     }
@@ -278,9 +246,9 @@ fn what_can_never_fit_is_rejected() {
     let config = config(16, 4, 2);
     let submit = |prompt, output| {
         let engine =
-            Replica::new(config.clone(), plain()).expect("valid").submit(0, request(A, prompt, output));
+            Replica::new(config.clone(), timed(100)).expect("valid").submit(0, request(A, prompt, output));
         let oracle =
-            Oracle::new(config.clone(), plain()).expect("valid").submit(0, request(A, prompt, output));
+            Oracle::new(config.clone(), timed(100)).expect("valid").submit(0, request(A, prompt, output));
         assert_eq!(engine.err(), oracle.err());
         oracle.err()
     };

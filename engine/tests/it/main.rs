@@ -6,4 +6,5 @@ mod hand_cases;
 mod oracle;
 mod oracle_blocks;
 mod pair;
+mod paper;
 mod prefix_cases;

@@ -6,39 +6,7 @@ use slackwater_engine::{
     Request, Room, Scheduling, StepTime, StepTimeForm, Stop, TimeOverflow,
 };
 
-const A: u32 = 1;
-const B: u32 = 2;
-const C: u32 = 3;
-const D: u32 = 4;
-
-fn config(block_size: u32, kv_blocks: u32) -> ReplicaConfig {
-    ReplicaConfig {
-        max_num_batched_tokens: 64,
-        max_num_seqs: 4,
-        block_size,
-        kv_blocks,
-        scheduling: Scheduling::Sync,
-        room: Room::WholePrompt,
-        prefix_caching: true,
-    }
-}
-
-/// A step takes `c0_ps + tokens`.
-fn plain(c0_ps: Ps) -> StepTimeForm {
-    StepTimeForm::Linear(Coefficients { c0_ps, c_tok_ps: 1, c_seq_ps: 0, c_kv_ps: 0, c_attn_ps: 0 })
-}
-
-fn request(tag: u32, prompt: u32, output: u32) -> Request {
-    Request { tag, prompt, output, stop: Stop::Length }
-}
-
-fn first(tag: u32, at: Ps) -> Output {
-    Output::FirstToken { at, tag }
-}
-
-fn finished(tag: u32, at: Ps) -> Output {
-    Output::Finished { at, tag }
-}
+use crate::paper::{A, B, C, D, caching as config, finished, first, plain, request};
 
 fn replica(config: &ReplicaConfig) -> Replica<StepTimeForm> {
     Replica::new(config.clone(), plain(100)).expect("valid")
