@@ -123,6 +123,7 @@ impl<T: Traffic> World<T> {
         let station = &mut self.stations[at];
         station.stuck = false;
         station.process = Process::Gone { free_at: self.now.saturating_add(released) };
+        self.share_gpus(replica);
     }
 
     /// The balancer's health checks have failed often enough; the rollout hears of it too.
@@ -162,6 +163,7 @@ impl<T: Traffic> World<T> {
             self.stations[usize::from(replica)].in_since = self.now;
             self.ramp(replica, self.now);
         }
+        self.share_gpus(replica);
         self.serving_changed();
     }
 

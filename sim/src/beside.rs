@@ -2,7 +2,7 @@
 //!
 //! While both have requests, or are in rotation, each waits for the other's kernels: their steps take so many times as long
 //! (`rollout.beside_slowdown`). An engine that is up without work costs the other nothing but memory, which the profiles'
-//! `kv_blocks` say. A change is seen when the rotation changes, a process ends, or the drain is looked at.
+//! `kv_blocks` say. A change is seen when the rotation changes, a process begins or ends, or the drain is looked at.
 
 use slackwater_scenarios::traffic::Traffic;
 

@@ -191,6 +191,7 @@ impl<T: Traffic> World<T> {
                     let lingers = self.setup.faults.lingering(replica, stops, version, log);
                     let released = released.saturating_add(lingers);
                     self.stations[at].process = Process::Gone { free_at: self.now.saturating_add(released) };
+                    self.share_gpus(replica);
                 }
                 Reply::Stopped { cut }
             }
@@ -307,7 +308,7 @@ impl<T: Traffic> World<T> {
         self.retired_prefix.add(&before.prefix_counters());
         self.router.set_new(replica, setup.is_new(version));
         self.next_event[at] = Ps::MAX;
-        if !self.stations[at].slowed_by.is_empty() {
+        if self.stations[at].shares || !self.stations[at].slowed_by.is_empty() {
             // The GPU is slow, whatever runs on it.
             self.pace(replica);
         }
@@ -354,7 +355,6 @@ impl<T: Traffic> World<T> {
         let before = self.router.in_rotation(replica);
         self.router.set_rotation(replica, wanted);
         self.rotation_changed(replica, before);
-        self.share_gpus(replica);
     }
 
     pub(crate) fn serving_changed(&mut self) {

@@ -2,7 +2,7 @@
 
 use super::{Hold, Move, Outstanding, Replica, Rollout, Run, Survey};
 use crate::canonical::{Canonical, Form};
-use crate::{CommandId, HoldReason, Step, Time};
+use crate::{CommandId, HoldReason, Time};
 
 impl Rollout {
     /// What determines this rollout's future. `on_their_way` are the ids of commands whose replies may still come: of those it counts which
@@ -163,10 +163,6 @@ impl Move {
         form.put((leaves, light, ramped, routed, look_again));
         let within = plan.rollout.steps.of_step(self.step()).and_then(|limits| limits.within);
         form.since(within.map(|_| *step_began));
-        if self.step() == Step::Ramp {
-            // Its steps up are timed from there.
-            form.instant(*step_began);
-        }
         drain.write(form);
     }
 }
