@@ -19,6 +19,7 @@ pub mod faults;
 pub mod fleet;
 pub mod orders;
 mod places;
+pub mod planning;
 pub mod presets;
 pub mod random;
 pub mod rollout;
@@ -34,6 +35,7 @@ pub use error::{Diagnostic, ScenarioError, TraceError};
 pub use faults::{Fault, FaultKind, FaultTime, FaultVersion, MovePoint};
 pub use fleet::{Fleet, Place, Replica};
 pub use orders::{Order, OrderKind};
+pub use planning::{Cost, Planning};
 pub use random::Keyed;
 pub use rollout::{
     Approval, AtDeadline, Comparison, Evaluated, Extend, Gate, Guard, NextWindow, OnFailure, Probe, Quality,

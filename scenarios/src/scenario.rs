@@ -13,6 +13,7 @@ use crate::error::{ScenarioError, TraceError};
 use crate::faults::Fault;
 use crate::fleet::{Fleet, Place};
 use crate::orders::Order;
+use crate::planning::Planning;
 use crate::random::Keyed;
 use crate::rollout::{Rollout, Strategy};
 use crate::traffic::{SessionPlan, SharedTrace, Traffic, TrafficSpec};
@@ -48,6 +49,9 @@ pub struct Scenario {
     /// The rolling upgrade.
     #[serde(default)]
     pub rollout: Rollout,
+    /// What `plan` looks for. Absent: its defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Planning>,
     /// What goes wrong in the simulated world, one `[[faults]]` table each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,

@@ -14,6 +14,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The longest duration a scenario may name: the simulator's picosecond clock ends after 213 days.
 const LONGEST: HumanDuration = HumanDuration::from_secs(200 * 86_400);
 
+/// The time zone of this name ("Europe/Berlin") or offset ("+02:00").
+///
+/// # Errors
+/// What is wrong with it, to be read after the key it stands under.
+pub fn zone(name: &str) -> Result<jiff::tz::TimeZone, String> {
+    crate::traffic::known_zone(name)
+}
+
 const EXPECTED_DURATION: &str =
     "a duration such as \"90s\", \"1h30m\", \"250ms\", \"7d\", or a number of seconds";
 

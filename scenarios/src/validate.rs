@@ -2,6 +2,7 @@
 
 mod faults;
 mod file;
+mod planning;
 mod strategy;
 
 use crate::clients::{PrefixAware, Router, RouterPolicy};
@@ -43,6 +44,7 @@ pub(crate) fn check(scenario: &Scenario, places: &Places) -> Check {
     traffic(&scenario.traffic, places)?;
     rollout(&scenario.rollout)?;
     strategy::check(scenario)?;
+    scenario.plan.as_ref().map_or(Ok(()), planning::check)?;
     named_replicas(scenario)?;
     faults::check(scenario)
 }

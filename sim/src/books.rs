@@ -11,6 +11,7 @@ use crate::requests::{Failure, Request};
 use crate::result::{AttemptLedger, RequestLedger};
 use crate::sessions::{ALONE, Session, Sessions};
 use crate::setup::SloBounds;
+use crate::trial::{LeanLatencies, Peaks, Service};
 
 /// Between two ticks: gauges are sampled, and the service level is counted in such buckets.
 pub(crate) const TICK_PS: Ps = 10 * PS_PER_S;
@@ -310,12 +311,18 @@ pub enum Outcome {
 pub(crate) struct Books {
     pub(crate) attempts: AttemptLedger,
     pub(crate) phases: Vec<Phase>,
-    pub(crate) service: Vec<ServiceBucket>,
+    pub(crate) service: Service,
     /// Since when the service is judged.
     pub(crate) judged_from: Ps,
     /// Requests under way then, and those that arrived before the first whole bucket: what becomes of them counts too.
     pub(crate) carried: ServiceBucket,
     pub(crate) samples: Samples,
+    /// In a lean world: all latencies there are, in place of the phases'.
+    pub(crate) lean: Option<Box<LeanLatencies>>,
+    /// Attempts cut, and failed otherwise, before the judged period.
+    pub(crate) failures_before: [u64; 2],
+    /// Of what guards watch, since the judged period began.
+    pub(crate) peaks: Peaks,
     /// Whether percentiles over time are wanted: for the series, or for a guard.
     pub(crate) watch: bool,
     pub(crate) rows: Option<Vec<RequestRow>>,
@@ -343,7 +350,10 @@ impl Books {
         Self {
             attempts: AttemptLedger::default(),
             phases: vec![Phase::new("before".to_owned(), 0, serving)],
-            service: Vec::new(),
+            service: Service::default(),
+            lean: None,
+            failures_before: [0; 2],
+            peaks: Peaks::default(),
             judged_from: 0,
             carried: ServiceBucket::default(),
             samples: Samples::new(series),
@@ -366,6 +376,9 @@ impl Books {
 
     /// From now on another phase.
     pub(crate) fn begin_phase(&mut self, name: String, at: Ps, serving: usize) {
+        if self.lean.is_some() {
+            return;
+        }
         let last = self.phases.last_mut().expect("there is always a phase");
         last.until = at;
         self.phases.push(Phase::new(name, at, serving));
@@ -387,19 +400,9 @@ impl Books {
         last.serving_min = last.serving_min.min(serving);
     }
 
-    #[inline]
-    #[allow(clippy::cast_possible_truncation)] // 10 s buckets of a 213-day clock
-    fn bucket(&mut self, arrived: Ps) -> &mut ServiceBucket {
-        let bucket = (arrived / TICK_PS) as usize;
-        if bucket >= self.service.len() {
-            self.service.resize(bucket + 1, ServiceBucket::default());
-        }
-        &mut self.service[bucket]
-    }
-
     /// A logical request that missed the service level.
     fn miss(&mut self, request: &Request) {
-        self.bucket(request.arrived).missed += 1;
+        self.service.at(request.arrived).missed += 1;
         self.carried.missed += u32::from(request.arrived < self.first_whole_bucket());
     }
 
@@ -413,11 +416,17 @@ impl Books {
     pub(crate) fn judge_from(&mut self, at: Ps, open: u32) {
         self.judged_from = at;
         self.carried = ServiceBucket { arrived: open, ..ServiceBucket::default() };
+        self.failures_before = [self.attempts.cut, self.attempts.timed_out + self.attempts.rejected];
+        self.peaks = Peaks::default();
+        if let Some(lean) = &mut self.lean {
+            lean.ttft.clear();
+            lean.tpot.clear();
+        }
     }
 
     #[inline]
     pub(crate) fn arrival(&mut self, at: Ps, input: u32, output: u32) {
-        self.bucket(at).arrived += 1;
+        self.service.at(at).arrived += 1;
         self.carried.arrived += u32::from(at < self.first_whole_bucket());
         let last = self.phases.last_mut().expect("there is always a phase");
         last.requests.arrived += 1;
@@ -430,7 +439,7 @@ impl Books {
 
     /// A client tries again at `at`.
     pub(crate) fn retried(&mut self, at: Ps) {
-        self.bucket(at).retries += 1;
+        self.service.at(at).retries += 1;
         self.samples.open.retries += 1;
     }
 
@@ -465,7 +474,15 @@ impl Books {
         phase.requests.completed += 1;
         phase.requests.retried += u64::from(request.retries > 0);
         phase.missed += u64::from(!met);
-        phase.latencies.record(&latencies);
+        match &mut self.lean {
+            None => phase.latencies.record(&latencies),
+            Some(lean) => {
+                lean.ttft.record(latencies.ttft);
+                if let Some(tpot) = latencies.tpot {
+                    lean.tpot.record(tpot);
+                }
+            }
+        }
         if !met {
             self.miss(request);
         }
@@ -521,7 +538,7 @@ impl Books {
 
     /// At `at` a turn of this session would have been sent, had the session not broken.
     pub(crate) fn never_sent(&mut self, number: u64, session: &Session, at: Ps) {
-        let bucket = self.bucket(at);
+        let bucket = self.service.at(at);
         bucket.arrived += 1;
         bucket.missed += 1;
         let carried = u32::from(at < self.first_whole_bucket());
@@ -598,6 +615,16 @@ impl Books {
         let last = self.phases.last_mut().expect("there is always a phase");
         last.queue_max = last.queue_max.max(queue);
         self.samples.tick(at, serving, gauges);
+        if self.lean.is_some() && self.watch {
+            let [ttft_p50, ttft_p99, tpot_p50, tpot_p99] =
+                self.samples.last.map(|value| value.map_or(0.0, seconds));
+            let peaks = &mut self.peaks;
+            peaks.ttft_p50_s = peaks.ttft_p50_s.max(ttft_p50);
+            peaks.ttft_p99_s = peaks.ttft_p99_s.max(ttft_p99);
+            peaks.tpot_p50_s = peaks.tpot_p50_s.max(tpot_p50);
+            peaks.tpot_p99_s = peaks.tpot_p99_s.max(tpot_p99);
+            peaks.queue = peaks.queue.max(queue);
+        }
     }
 
     /// Logical arrivals a second over the last minute of whole buckets before `at`.

@@ -51,6 +51,7 @@
 mod alone;
 mod befall;
 mod beside;
+mod bins;
 mod books;
 mod carry_out;
 mod clients;
@@ -67,9 +68,11 @@ mod setup;
 mod summary;
 mod timers;
 mod trace;
+mod trial;
 mod world;
 
 pub use alone::can_roll;
+pub use bins::LatencyBins;
 pub use books::{Outcome, RequestRow};
 pub use driver::RolloutState;
 pub use plan::{plan_for, start_offset_ps};
@@ -77,6 +80,7 @@ pub use result::*;
 pub use setup::{Setup, SetupError};
 pub use summary::RunInfo;
 pub use trace::TraceCursor;
+pub use trial::{DrainTrial, LeanLatencies, Peaks, SETTLE_PS, Trial, attainment};
 pub use world::{RunOptions, SimError, World};
 
 /// How long it takes until a change of the rotation is in effect and confirmed, by balancer. nginx: new requests stop

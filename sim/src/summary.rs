@@ -33,7 +33,7 @@ pub struct RunInfo {
 }
 
 /// Five minutes, the sliding window of the service level.
-const WINDOW_TICKS: usize = 30;
+pub(crate) const WINDOW_TICKS: usize = 30;
 
 /// A minute, the sliding window of the amplification.
 const MINUTE_TICKS: usize = 6;
@@ -152,13 +152,13 @@ impl<T: Traffic> World<T> {
     /// The service level over the judged period: requests under way at its start, and those that arrived in it, in
     /// buckets of 10 s.
     #[allow(clippy::cast_possible_truncation)] // 10 s buckets of a 213-day clock
-    fn verdict(&self, asked: Option<Ps>) -> ServiceVerdict {
+    pub(crate) fn verdict(&self, asked: Option<Ps>) -> ServiceVerdict {
         let from = self.books.judged_from;
         let until = asked.unwrap_or_else(|| self.judged_until()).max(from);
         let buckets = &self.books.service;
         let first = ((self.books.first_whole_bucket() / TICK_PS) as usize).min(buckets.len());
         let last = ((until.div_ceil(TICK_PS)) as usize).min(buckets.len()).max(first);
-        let mut judged = buckets[first..last].to_vec();
+        let mut judged = buckets.range(first, last).to_vec();
         match judged.first_mut() {
             Some(bucket) => {
                 bucket.arrived += self.books.carried.arrived;
@@ -197,7 +197,7 @@ impl<T: Traffic> World<T> {
         let books = &self.books;
         // Past the last arrival there are retries of nothing that still arrives.
         let last = usize::try_from(books.last_arrival / TICK_PS).unwrap_or(usize::MAX).saturating_add(1);
-        let buckets = &books.service[..last.min(books.service.len())];
+        let buckets = books.service.range(0, last);
         let (mut worst, mut worst_at) = (0.0, 0);
         for (place, minute) in buckets.windows(MINUTE_TICKS.min(buckets.len()).max(1)).enumerate() {
             let arrived: u64 = minute.iter().map(|bucket| u64::from(bucket.arrived)).sum();

@@ -1,0 +1,267 @@
+//! Futures: traffic that may come. Drawn afresh where the traffic is a profile; else days of the history, resampled.
+//!
+//! ```text
+//! future f, day d:  a day of d's class  --moved by up to 15 min-->  requests  --rate noise: thinned or doubled-->  traffic
+//! ```
+//! The noise is a slow multiplicative one (autoregressive in steps of 10 min, memory of some 3 h), of the standard
+//! deviation `day_sd * sqrt(2 / n)`: n days can't show all ways in which a day may differ. What a request is (its lengths, its
+//! place among the others) stays as it was, so bursts and runs of long requests stay too.
+//!
+//! Every draw is keyed by (seed, future, day or slot or request): the same future meets all candidates, whatever is asked
+//! of it first, and on however many threads.
+
+use std::sync::Arc;
+
+use rand_distr::{Distribution, StandardNormal};
+use slackwater_engine::{PS_PER_S, Ps};
+use slackwater_scenarios::traffic::{Arrival, ImportReport, SharedTrace};
+use slackwater_scenarios::{Generate, Keyed, Scenario, TraceError};
+
+use crate::calendar::{Calendar, DAY_PS};
+use crate::history::{History, SLOT_PS};
+
+/// A resampled day is moved by up to this, either way.
+const SHIFT_PS: i64 = 900 * PS_PER_S.cast_signed();
+/// A doubled request comes within this of itself.
+const JITTER_S: f64 = 30.0;
+/// Of the noise, from one slot to the next.
+const MEMORY: f64 = 0.95;
+/// What days differ by where the history can't tell.
+const UNKNOWN_DAY_SD: f64 = 0.15;
+/// Bounds of the noise.
+const NOISE: (f64, f64) = (0.04, 0.5);
+
+/// Where futures come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A stated profile.
+    Profile(Box<Generate>),
+    /// A recording.
+    Recorded(Box<History>),
+}
+
+/// All futures of a plan.
+#[derive(Clone, Debug)]
+pub struct Futures {
+    source: Source,
+    calendar: Calendar,
+    keyed: Keyed,
+    /// The horizon's start on the calendar (or, without one, since the history's zero).
+    start_ns: i64,
+    has_calendar: bool,
+    /// Traffic as a multiple of the history's (or the profile's).
+    pub growth: f64,
+    sd: f64,
+}
+
+impl Futures {
+    /// Those of a source from `start_ns` on.
+    #[must_use]
+    pub fn new(source: Source, calendar: Calendar, seed: u64, start_ns: i64, has_calendar: bool, growth: f64) -> Self {
+        let sd = match &source {
+            Source::Profile(_) => 0.0,
+            Source::Recorded(history) if history.has_days() && history.days.len() > 1 => {
+                (history.day_sd * (2.0 / history.days.len() as f64).sqrt()).clamp(NOISE.0, NOISE.1)
+            }
+            Source::Recorded(_) => UNKNOWN_DAY_SD,
+        };
+        Self { source, calendar, keyed: Keyed::new(seed), start_ns, has_calendar, growth, sd }
+    }
+
+    /// Where they come from.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The horizon's start, nanoseconds since the Unix epoch (since the history's zero, without a calendar).
+    #[must_use]
+    pub fn start_ns(&self) -> i64 {
+        self.start_ns
+    }
+
+    /// Whether times are on a calendar.
+    #[must_use]
+    pub fn has_calendar(&self) -> bool {
+        self.has_calendar
+    }
+
+    /// The local calendar.
+    #[must_use]
+    pub fn calendar(&self) -> &Calendar {
+        &self.calendar
+    }
+
+    /// The standard deviation of the slow rate noise laid over resampled days.
+    #[must_use]
+    pub fn noise_sd(&self) -> f64 {
+        self.sd
+    }
+
+    /// The instant that lies so far into the horizon.
+    #[must_use]
+    pub fn instant_ns(&self, at_ps: Ps) -> i64 {
+        self.start_ns + (at_ps / 1000).cast_signed()
+    }
+
+    /// Recorded days that are comparable with that of this time; 0 of a stated profile, which is no record of anything.
+    #[must_use]
+    pub fn comparable_days(&self, at_ps: Ps) -> usize {
+        let instant = self.instant_ns(at_ps);
+        match &self.source {
+            Source::Profile(_) => 0,
+            Source::Recorded(history) => {
+                let into = (instant - self.calendar.midnight_before(instant)).max(0).cast_unsigned() * 1000;
+                history.comparable(self.calendar.weekday(instant), into)
+            }
+        }
+    }
+
+    /// The scenario of one stretch of a future: its own seed, so that start-up times and all else are drawn anew, and of a
+    /// profile the sessions of that stretch.
+    #[must_use]
+    pub fn scenario(&self, base: &Scenario, future: u64, from: Ps, until: Ps) -> Scenario {
+        let mut scenario = base.clone();
+        // Scenario seeds have 63 bits.
+        scenario.seed = self.keyed.bits("future", &[future, from]) >> 1;
+        if let (Source::Profile(_), Some(generate)) = (&self.source, &mut scenario.traffic.generate) {
+            generate.start.0 = self.instant_ns(from);
+            generate.duration = duration(until - from);
+            scenario.traffic.rate_scale *= self.growth;
+        }
+        scenario
+    }
+
+    /// The traffic of a stretch of a future; its time 0 is `from`. `scenario` is that of [`scenario`](Self::scenario).
+    ///
+    /// # Errors
+    /// When the traffic can't be drawn.
+    pub fn draw(&self, scenario: &Scenario, future: u64, from: Ps, until: Ps) -> Result<SharedTrace, TraceError> {
+        match &self.source {
+            Source::Profile(_) => scenario.load_traffic(),
+            Source::Recorded(history) => Ok(self.resampled(history, scenario.wants_prefixes(), future, from, until)),
+        }
+    }
+
+    fn resampled(&self, history: &History, prefixes: bool, future: u64, from: Ps, until: Ps) -> SharedTrace {
+        let mut arrivals: Vec<(Arrival, usize)> = Vec::new();
+        let mut at = from;
+        while at < until {
+            let (into, day_left, weekday, key) = self.day_at(history, at);
+            let length = day_left.min(until - at);
+            self.one_day(history, (future, key, weekday), (into, at - from, length), &mut arrivals);
+            at += length;
+        }
+        // Doubled requests were appended; those of one time stay in the order in which they were made.
+        arrivals.sort_by_key(|(arrival, _)| arrival.at_ps);
+        let known = &history.trace.prefixes;
+        let names = if prefixes && !known.is_empty() {
+            arrivals.iter().map(|(_, place)| known.get(*place).cloned().unwrap_or_default()).collect()
+        } else {
+            Arc::default()
+        };
+        SharedTrace {
+            arrivals: arrivals.into_iter().map(|(arrival, _)| arrival).collect(),
+            prefixes: names,
+            epoch_ns: self.has_calendar.then(|| self.instant_ns(from)),
+            report: ImportReport { source: history.trace.report.source.clone(), ..ImportReport::default() },
+        }
+    }
+
+    /// Of a time of the horizon: how far it is into its day, how much of that is left, the weekday, and the day's key.
+    fn day_at(&self, history: &History, at: Ps) -> (Ps, Ps, u8, u64) {
+        if !history.has_days() {
+            let into = at % history.period_ps;
+            return (into, history.period_ps - into, 0, at / history.period_ps);
+        }
+        let instant = self.instant_ns(at);
+        let midnight = self.calendar.midnight_before(instant);
+        let into = (instant - midnight).max(0).cast_unsigned() * 1000 + at % 1000;
+        let next = self.calendar.midnight_after(instant + 1);
+        let left = (next - instant).max(1).cast_unsigned() * 1000;
+        (into, left, self.calendar.weekday(instant), midnight.cast_unsigned())
+    }
+
+    /// Appends what a resampled day brings from `into` on for `length`; `offset` is where that lies in the stretch.
+    fn one_day(
+        &self,
+        history: &History,
+        (future, key, weekday): (u64, u64, u8),
+        (into, offset, length): (Ps, Ps, Ps),
+        arrivals: &mut Vec<(Arrival, usize)>,
+    ) {
+        let class = history.class(weekday);
+        if class.is_empty() {
+            return;
+        }
+        let pick = self.keyed.bits("future.day", &[future, key]);
+        let chosen = class[usize::try_from(pick % class.len() as u64).unwrap_or(0)];
+        let shift = ((self.keyed.uniform("future.shift", &[future, key]) * 2.0 - 1.0) * SHIFT_PS as f64) as i64;
+        let noise = self.noise(future, key, history.period_ps);
+        let mut done = 0;
+        // Slot by slot, since each has its own factor, and may have to come from another day.
+        while done < length {
+            let here = into + done;
+            let piece = (SLOT_PS - here % SLOT_PS).min(length - done);
+            let day = [chosen]
+                .into_iter()
+                .chain(class.iter().copied())
+                .find(|day| history.days[*day].knows(here))
+                .unwrap_or(chosen);
+            let factor = self.growth * noise.get(usize::try_from(here / SLOT_PS).unwrap_or(0)).copied().unwrap_or(1.0);
+            let source = history.days[day].start_ps + here.cast_signed() + shift;
+            let source = within(source, piece, history);
+            let first = history.trace.arrivals.partition_point(|arrival| arrival.at_ps < source.max(0).cast_unsigned());
+            for (number, arrival) in history.between(source, piece).iter().enumerate() {
+                let at = offset + done + (arrival.at_ps.cast_signed() - source).cast_unsigned();
+                let draw = self.keyed.uniform("future.copies", &[future, at]);
+                let copies = factor.floor() as u64 + u64::from(draw < factor.fract());
+                for copy in 0..copies {
+                    let mut at_ps = at;
+                    if copy > 0 {
+                        let jitter = self.keyed.uniform("future.jitter", &[future, at, copy]) * 2.0 - 1.0;
+                        let moved = at as f64 + jitter * JITTER_S * PS_PER_S as f64;
+                        at_ps = (moved.max(offset as f64) as u64).min(offset + length - 1);
+                    }
+                    arrivals.push((Arrival { at_ps, ..*arrival }, first + number));
+                }
+            }
+            done += piece;
+        }
+    }
+
+    /// The factors of a day's slots: exp of a stationary autoregressive walk, of mean 1.
+    fn noise(&self, future: u64, key: u64, period: Ps) -> Vec<f64> {
+        let mut random = self.keyed.stream("future.noise", &[future, key]);
+        let step = (1.0 - MEMORY * MEMORY).sqrt();
+        let mut level: f64 = StandardNormal.sample(&mut random);
+        (0..period.div_ceil(SLOT_PS))
+            .map(|_| {
+                let factor = (self.sd * level - self.sd * self.sd / 2.0).exp();
+                let change: f64 = StandardNormal.sample(&mut random);
+                level = MEMORY * level + step * change;
+                factor
+            })
+            .collect()
+    }
+}
+
+/// A piece that the history has: one that would begin before it or end after it is moved by a day (or by its whole length,
+/// when it is shorter).
+fn within(source: i64, piece: Ps, history: &History) -> i64 {
+    let period = history.period_ps.cast_signed();
+    let end = history.trace.arrivals.last().map_or(0, |last| last.at_ps).cast_signed();
+    if source < 0 {
+        return (source + period).min((end - piece.cast_signed()).max(0));
+    }
+    if source + piece.cast_signed() > end + SLOT_PS.cast_signed() && source >= period {
+        return source - period;
+    }
+    source
+}
+
+fn duration(length: Ps) -> slackwater_scenarios::HumanDuration {
+    let seconds = length as f64 / PS_PER_S as f64;
+    slackwater_scenarios::HumanDuration::from_secs_f64(seconds)
+        .unwrap_or(slackwater_scenarios::HumanDuration::from_secs(DAY_PS / PS_PER_S))
+}
