@@ -22,6 +22,9 @@ pub(crate) enum Command {
     /// Replay traffic through a rolling upgrade.
     #[command(after_help = EXIT_CODES)]
     Simulate(Simulate),
+    /// Search for safe windows: when to roll, with what drain timeout, how, at what risk.
+    #[command(after_help = PLAN_EXIT_CODES)]
+    Plan(PlanArguments),
     /// Look at a trace, convert it, fit a generator to it, or write one.
     #[command(subcommand, after_help = TRACE_EXIT_CODES)]
     Trace(Trace),
@@ -102,6 +105,10 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 simulated (whatever the verdict), 1 could not be simulated, 2 wrong arguments,
 130 interrupted.";
 
+const PLAN_EXIT_CODES: &str = "\
+Exit codes: 0 a window was found, 3 there is none, 1 could not be planned, 2 wrong arguments,
+130 interrupted (what was known by then is printed, marked as partial).";
+
 const TRACE_EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.";
 
 /// Arguments of `simulate`.
@@ -149,4 +156,35 @@ pub(crate) struct Simulate {
     /// With --out: write requests.csv too, a row for each logical request.
     #[arg(long, requires = "out")]
     pub(crate) requests: bool,
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    /// The scenario file (TOML); its `[plan]` table says what is asked for.
+    pub(crate) scenario: PathBuf,
+
+    /// Learn from this trace file or log in place of the scenario's traffic; docs/traces.md lists the formats.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) history: Option<PathBuf>,
+
+    /// The seed of all randomness.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+
+    /// Set any key of the scenario, as in `--set plan.risk=0.005`. May be given many times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+
+    /// So many threads; the answer is the same. Default: one a core.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+
+    /// Print the whole answer as JSON on standard output, in place of the text.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Write report.html, report.md, plan.toml, plan.json, windows.csv and plots into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod output;
+mod plan;
 mod presets;
 mod progress;
 mod simulate;
@@ -19,6 +20,7 @@ use crate::args::{Arguments, Command};
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
+        Command::Plan(arguments) => return plan::plan(&arguments).unwrap_or_else(|error| output::failed(&error)),
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Trace(arguments) => trace::trace(&arguments),
         Command::Schema => output::json(&slackwater_scenarios::scenario_json_schema()),

@@ -12,7 +12,7 @@ use slackwater_engine::{PS_PER_S, Ps};
 use slackwater_policy::{Plan, Record};
 use slackwater_scenarios::Scenario;
 use slackwater_scenarios::rollout::StartTime;
-use slackwater_scenarios::traffic::{Arrival, Traffic};
+use slackwater_scenarios::traffic::Traffic;
 use slackwater_sim::{
     RequestRow, RunInfo, RunOptions, Setup, SimulationResult, World, plan_for, start_offset_ps,
 };
@@ -24,8 +24,6 @@ use crate::traffic::Chunked;
 
 /// Simulated time between two looks at the progress bar.
 const CHUNK_PS: Ps = 600 * PS_PER_S;
-/// Lengths the capacity probes draw from.
-const CAPACITY_SAMPLE: usize = 20_000;
 
 /// What a reader of plan.toml should know first.
 const PLAN_HEAD: &str = "\
@@ -170,7 +168,7 @@ fn run(scenario: &Scenario, arguments: &Simulate) -> anyhow::Result<Simulated> {
                 .to_owned(),
         );
     }
-    let sample = sample(scenario)?;
+    let sample = slackwater_planner::capacity::sample(scenario)?;
     result.capacity = slackwater_planner::capacity::capacity(scenario, &sample, capacity_range(scenario))?;
     if let Some(plan) = &mut plan {
         plan.inputs = inputs;
@@ -231,25 +229,6 @@ fn capacity_range(scenario: &Scenario) -> RangeInclusive<u32> {
 /// How long the traffic will be, where that is known beforehand.
 fn span_hint_s(scenario: &Scenario) -> Option<f64> {
     scenario.traffic.generate.as_ref().map(|generate| generate.duration.as_secs_f64())
-}
-
-/// The first requests of the traffic, for their lengths; of sessions all turns, in the order of their times.
-fn sample(scenario: &Scenario) -> anyhow::Result<Vec<Arrival>> {
-    let mut source = scenario.open_traffic()?;
-    let sessions = scenario.session_plan();
-    let mut sample = Vec::new();
-    let mut number = 0;
-    while sample.len() < CAPACITY_SAMPLE
-        && let Some(arrival) = source.next_arrival()?
-    {
-        match &sessions {
-            Some(plan) => sample.extend(plan.nominal(number, arrival.at_ps)),
-            None => sample.push(arrival),
-        }
-        number += 1;
-    }
-    sample.sort_by_key(|arrival| arrival.at_ps);
-    Ok(sample)
 }
 
 fn hash(bytes: &[u8]) -> String {

@@ -8,8 +8,11 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+use slackwater_scenarios::TraceError;
 use slackwater_scenarios::traffic::{Arrival, ImportReport, SharedTrace};
 use slackwater_scenarios::{Keyed, Scenario};
+use crate::planned::CapacityRange;
 use slackwater_sim::{CapacityPoint, RunInfo, RunOptions, Setup, SimError, TraceCursor, World};
 
 /// A probe lasts so long in simulated time: many times the longest usual answer, and two sliding windows.
@@ -46,6 +49,78 @@ pub fn capacity(
         points.push(carried(scenario, sample, count, each * f64::from(count))?);
     }
     Ok(points)
+}
+
+/// Requests whose lengths a capacity is probed with.
+pub const CAPACITY_SAMPLE: usize = 20_000;
+/// Bisections of a range, each with draws of its own.
+const REPEATS: u64 = 3;
+
+/// The first requests of the scenario's traffic, for their lengths; of sessions all turns, in the order of their times.
+///
+/// # Errors
+/// When the traffic can't be opened or read.
+pub fn sample(scenario: &Scenario) -> Result<Vec<Arrival>, TraceError> {
+    let mut source = scenario.open_traffic()?;
+    let sessions = scenario.session_plan();
+    let mut sample = Vec::new();
+    let mut number = 0;
+    while sample.len() < CAPACITY_SAMPLE
+        && let Some(arrival) = source.next_arrival()?
+    {
+        match &sessions {
+            Some(plan) => sample.extend(plan.nominal(number, arrival.at_ps)),
+            None => sample.push(arrival),
+        }
+        number += 1;
+    }
+    sample.sort_by_key(|arrival| arrival.at_ps);
+    Ok(sample)
+}
+
+/// What so many replicas carry, with its range: bisected several times with different draws (and from another place of the
+/// sample on), in parallel. The middle bisection's rate; the lowest rate that any of them found to keep the service level, and
+/// the highest that any of them found to miss it.
+///
+/// # Errors
+/// As [`capacity`].
+pub fn ranges(
+    scenario: &Scenario,
+    sample: &[Arrival],
+    serving: RangeInclusive<u32>,
+) -> Result<Vec<CapacityRange>, SimError> {
+    if sample.is_empty() {
+        return Ok(Vec::new());
+    }
+    let counts: Vec<u32> = serving.collect();
+    let first = counts.first().copied().unwrap_or(1);
+    let each = carried(scenario, sample, first, f64::from(first))?.rate_per_s / f64::from(first);
+    let searches: Vec<(u32, u64)> =
+        counts.iter().flat_map(|count| (0..REPEATS).map(move |repeat| (*count, repeat))).collect();
+    let found: Vec<CapacityPoint> = searches
+        .into_par_iter()
+        .map(|(count, repeat)| {
+            let mut other = scenario.clone();
+            other.seed = (scenario.seed.wrapping_add(repeat << 40)) >> 1;
+            let turn = sample.len() / usize::try_from(REPEATS).unwrap_or(1) * usize::try_from(repeat).unwrap_or(0);
+            let mut turned = sample.to_vec();
+            turned.rotate_left(turn);
+            carried(&other, &turned, count, each * f64::from(count))
+        })
+        .collect::<Result<_, SimError>>()?;
+    Ok(found
+        .chunks(usize::try_from(REPEATS).unwrap_or(1))
+        .map(|points| {
+            let mut rates: Vec<f64> = points.iter().map(|point| point.rate_per_s).collect();
+            rates.sort_by(f64::total_cmp);
+            CapacityRange {
+                replicas: points[0].replicas,
+                rate_per_s: rates[rates.len() / 2],
+                low: points.iter().map(|point| point.low).fold(f64::INFINITY, f64::min),
+                high: points.iter().map(|point| point.high).fold(0.0, f64::max),
+            }
+        })
+        .collect())
 }
 
 /// What exactly `serving` replicas carry; the search begins at `guess` requests a second.

@@ -47,6 +47,10 @@ pub struct Certified {
     pub found: Found,
     /// The chance that a rollout begun at any of its starts misses; the bounds hold for all windows and looks together.
     pub risk: Risk,
+    /// The first of its futures, and for how long after the last start its traffic went on.
+    pub first_future: u64,
+    /// See `first_future`.
+    pub lasts: Ps,
     /// Every trial: a future, a start.
     pub trials: Vec<Vec<Tried>>,
 }
@@ -129,7 +133,7 @@ impl Certify<'_> {
                 misses,
                 futures: all,
             };
-            return Ok(Some((Certified { starts: starts.to_vec(), found, risk, trials }, simulated)));
+            return Ok(Some((Certified { starts: starts.to_vec(), found, risk, first_future: begin, lasts, trials }, simulated)));
         }
         Ok(None)
     }

@@ -1,13 +1,19 @@
-//! Many simulated runs to answers. So far: what N, N-1, ... replicas carry.
+//! Many simulated runs to answers: what N, N-1, ... replicas carry; when to roll, with what drain timeout, how, at what risk.
 
 pub mod calendar;
 pub mod capacity;
 pub mod certify;
 pub mod chance;
+pub mod choose;
+mod closer;
 pub mod future;
 pub mod history;
+pub mod plan;
+mod plan_file;
 pub mod planned;
 pub mod screen;
 pub mod stretch;
 pub mod trials;
+pub mod variant;
 pub mod watch;
+mod words;

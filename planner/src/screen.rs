@@ -20,6 +20,8 @@ pub struct StartFigures {
     pub futures: u64,
     /// Of these, the ones in which the service level was missed or the rollout did not end well.
     pub failed: u64,
+    /// Of those that failed, the ones in futures of even number: half of the evidence.
+    pub failed_even: u64,
     /// In which the service level was missed.
     pub slo_missed: u64,
     /// In which the rollout held, went back, or took too long.
@@ -49,8 +51,9 @@ pub struct StartFigures {
 }
 
 impl StartFigures {
-    fn take_in(&mut self, tried: &Tried) {
+    fn take_in(&mut self, tried: &Tried, even: bool) {
         self.futures += 1;
+        self.failed_even += u64::from(even && tried.failed());
         self.failed += u64::from(tried.failed());
         self.slo_missed += u64::from(!tried.trial.service.kept);
         self.not_completed += u64::from(!tried.trial.completed);
@@ -162,13 +165,14 @@ impl Screening {
     fn take_in(&mut self, starts: &[Ps], (begins, ends): (Ps, Ps), done: &[(Baseline, Vec<Tried>)]) {
         let known = self.starts.len();
         self.starts.extend(starts.iter().map(|start| StartFigures { start_ps: *start, ..StartFigures::default() }));
-        for (baseline, tried) in done {
+        for (number, (baseline, tried)) in done.iter().enumerate() {
+            let even = number % 2 == 0;
             self.simulated += baseline.simulated;
             let place = |start: Ps| starts.partition_point(|known| *known < start);
             for one in tried {
                 let place = place(one.start_ps);
                 let figures = &mut self.starts[known + place];
-                figures.take_in(one);
+                figures.take_in(one, even);
                 figures.missed_without += u64::from(!met(one.without, one));
                 // The same time without a rollout, by whole starts.
                 let mut at = place;
@@ -185,6 +189,7 @@ impl Screening {
                 figures.futures += 1;
                 figures.closed += 1;
                 figures.failed += 1;
+                figures.failed_even += u64::from(even);
                 figures.not_completed += 1;
             }
         }

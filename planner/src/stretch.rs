@@ -113,6 +113,8 @@ pub struct Attempt<'a> {
     /// What the replicas that stay carry, and how long the gate waits for the load to fall below it: where it never does in that
     /// time, the rollout can't begin, and need not be simulated. Absent: every start is.
     pub closed_above: Option<(f64, Ps)>,
+    /// Whether [`Trial::peaks`] are wanted.
+    pub peaks: bool,
     /// A person's order, so long after the start.
     pub order: Option<(Ps, slackwater_policy::Operator)>,
 }
@@ -121,7 +123,7 @@ impl<'a> Attempt<'a> {
     /// Rollouts as the scenario asks for them at these starts.
     #[must_use]
     pub fn new(scenario: &'a Scenario, gate: &'a [CapacityRow], starts: &'a [Ps]) -> Self {
-        Self { scenario, gate, starts, closed_above: None, order: None }
+        Self { scenario, gate, starts, closed_above: None, peaks: false, order: None }
     }
 }
 
@@ -164,6 +166,9 @@ pub fn run(
         }
         let plan = plan_for(&scenario, epoch_ns, start_ps, attempt.gate)?;
         let mut fork = world.clone();
+        if attempt.peaks {
+            fork.watch_peaks();
+        }
         fork.begin_rollout(plan)?;
         let trial = to_its_end(&mut fork, start_ps, until - from, attempt.order)?;
         baseline.simulated += fork.arrived() - world.arrived();

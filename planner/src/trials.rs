@@ -43,7 +43,7 @@ impl Trials<'_> {
             return Ok(Some((Vec::new(), 0)));
         };
         let stretch = (first.saturating_sub(WARM_UP_PS), last + self.lasts);
-        let attempt = Attempt { order: self.order, ..Attempt::new(self.scenario, self.gate, self.starts) };
+        let attempt = Attempt { order: self.order, peaks: true, ..Attempt::new(self.scenario, self.gate, self.starts) };
         let done = AtomicU64::new(0);
         let total = self.futures.end - self.futures.start;
         let found: Vec<Option<(Vec<Tried>, u64)>> = self

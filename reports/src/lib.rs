@@ -15,12 +15,14 @@ pub mod csv;
 mod facts;
 pub mod format;
 pub mod html;
+pub mod plan;
 pub mod plots;
 pub mod text;
 pub mod trace;
 mod verdict;
 mod write;
 
+pub use plan::plan_text;
 pub use text::phase_table;
 pub use verdict::{Standing, Verdict, verdict, verdict_sentence};
 pub use write::{ReportContext, ReportError, write_report};

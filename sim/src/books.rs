@@ -321,6 +321,8 @@ pub(crate) struct Books {
     pub(crate) lean: Option<Box<LeanLatencies>>,
     /// Attempts cut, and failed otherwise, before the judged period.
     pub(crate) failures_before: [u64; 2],
+    /// Percentiles are wanted though nobody guards them.
+    pub(crate) peaks_wanted: bool,
     /// Of what guards watch, since the judged period began.
     pub(crate) peaks: Peaks,
     /// Whether percentiles over time are wanted: for the series, or for a guard.
@@ -353,6 +355,7 @@ impl Books {
             service: Service::default(),
             lean: None,
             failures_before: [0; 2],
+            peaks_wanted: false,
             peaks: Peaks::default(),
             judged_from: 0,
             carried: ServiceBucket::default(),

@@ -78,7 +78,7 @@ pub use driver::RolloutState;
 pub use plan::{plan_for, start_offset_ps};
 pub use result::*;
 pub use setup::{Setup, SetupError};
-pub use summary::RunInfo;
+pub use summary::{RunInfo, router_name, slo_facts};
 pub use trace::TraceCursor;
 pub use trial::{DrainTrial, LeanLatencies, Peaks, SETTLE_PS, Trial, attainment};
 pub use world::{RunOptions, SimError, World};

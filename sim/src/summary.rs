@@ -78,12 +78,7 @@ impl<T: Traffic> World<T> {
                 to: (scenario.to.name.clone(), scenario.to.engine.source.clone()),
                 router: router_name(scenario),
             },
-            slo: SloFacts {
-                ttft_s: scenario.slo.ttft.as_secs_f64(),
-                tpot_s: scenario.slo.tpot.as_secs_f64(),
-                e2e_s: scenario.slo.e2e.map(slackwater_scenarios::HumanDuration::as_secs_f64),
-                share: scenario.slo.share,
-            },
+            slo: slo_facts(scenario),
             requests,
             attempts: self.books.attempts,
             ttft_s: summary(&all.ttft),
@@ -443,7 +438,21 @@ fn move_result(result: Option<&MoveResult>) -> String {
     }
 }
 
-fn router_name(scenario: &slackwater_scenarios::Scenario) -> String {
+/// The service level's bounds.
+#[must_use]
+pub fn slo_facts(scenario: &slackwater_scenarios::Scenario) -> SloFacts {
+    let slo = &scenario.slo;
+    SloFacts {
+        ttft_s: slo.ttft.as_secs_f64(),
+        tpot_s: slo.tpot.as_secs_f64(),
+        e2e_s: slo.e2e.map(slackwater_scenarios::HumanDuration::as_secs_f64),
+        share: slo.share,
+    }
+}
+
+/// The balancer, in words.
+#[must_use]
+pub fn router_name(scenario: &slackwater_scenarios::Scenario) -> String {
     use slackwater_scenarios::{RouterPolicy, Sticky};
     let policy = match scenario.router.policy {
         RouterPolicy::RoundRobin => "round robin".to_owned(),

@@ -81,7 +81,7 @@ pub struct Trial {
     pub saw_both_share: Option<f64>,
     /// Its drains.
     pub drains: Vec<DrainTrial>,
-    /// Largest values of what guards watch, where the plan has any guard.
+    /// Largest values of what guards watch, where the plan has any guard or [`World::watch_peaks`] was called.
     pub peaks: Peaks,
 }
 
@@ -95,6 +95,11 @@ impl<T: Traffic> World<T> {
         let mut world = Self::new(setup, traffic, RunOptions { series: false, rows: false })?;
         world.books.lean = Some(Box::default());
         Ok(world)
+    }
+
+    /// Writes down [`Trial::peaks`] also where the plan guards nothing.
+    pub fn watch_peaks(&mut self) {
+        self.books.peaks_wanted = true;
     }
 
     /// Latencies of the requests answered since this was asked last (or since judging began); lean worlds only.

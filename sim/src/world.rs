@@ -252,7 +252,7 @@ impl<T: Traffic> World<T> {
     /// When the plan is refused.
     pub fn begin_rollout(&mut self, plan: Plan) -> Result<(), SimError> {
         let epoch = crate::plan::epoch(self.traffic.epoch_ns());
-        self.books.watch = !plan.guards.is_empty();
+        self.books.watch = !plan.guards.is_empty() || self.books.peaks_wanted;
         self.driver = Some(Driver::new(plan, epoch, self.now)?);
         self.judge_from_now();
         for (number, order) in self.setup.scenario.orders.iter().enumerate() {

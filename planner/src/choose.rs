@@ -1,0 +1,95 @@
+//! Which windows deserve fresh futures.
+
+use slackwater_engine::Ps;
+use slackwater_scenarios::Cost;
+
+use crate::future::Futures;
+use crate::screen::{Screening, StartFigures};
+
+/// Below this share of what N-1 carry, one window is as calm as another.
+const CALM: f64 = 0.8;
+/// Each hundredth above it weighs as much as so many requests that miss.
+const PER_HUNDREDTH: f64 = 10.0;
+/// Windows whose score is within this of the best are as good, and the soonest of them is taken.
+const TOLERANCE: (f64, f64) = (1.1, 1.0);
+
+/// A window, and how it looks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// Places of its starts in the screening.
+    pub places: std::ops::RangeInclusive<usize>,
+    /// Expected cost of its worst start, in requests that miss, and what its load adds.
+    pub score: f64,
+    /// The local day it begins on.
+    day: i64,
+}
+
+/// Expected cost of one rollout begun at this start, in requests that miss.
+#[must_use]
+pub fn cost(figures: &StartFigures, cost: &Cost) -> f64 {
+    let simulated = (figures.futures - figures.closed).max(1) as f64;
+    (figures.missed as f64 * cost.miss + figures.cut as f64 * cost.cut + figures.below_n_s / 3600.0 * cost.hour_below_n)
+        / simulated
+}
+
+/// The windows to look at more closely, best first: none of their starts missed in any future of the screening (or, where
+/// there is no such window, those that missed least, marked by `clean` being false). They do not overlap, and lie on different
+/// days as long as there are such.
+#[must_use]
+pub fn candidates(
+    screening: &Screening,
+    futures: &Futures,
+    prices: &Cost,
+    (starts_a_window, capacity, most): (usize, Option<f64>, usize),
+) -> (Vec<Candidate>, bool) {
+    let starts = &screening.starts;
+    let tried = starts.iter().take_while(|start| start.futures > 0).count();
+    let width = starts_a_window.clamp(1, tried.max(1));
+    let worst = |from: usize| -> u64 { starts[from..from + width].iter().map(|start| start.failed).max().unwrap_or(0) };
+    if tried < width {
+        return (Vec::new(), false);
+    }
+    let least = (0..=tried - width).map(worst).min().unwrap_or(0);
+    let mut found: Vec<Candidate> = (0..=tried - width)
+        .filter(|from| worst(*from) == least)
+        .map(|from| Candidate {
+            places: from..=from + width - 1,
+            score: starts[from..from + width].iter().map(|start| score(start, prices, capacity)).fold(0.0, f64::max),
+            day: futures.calendar().midnight_before(futures.instant_ns(starts[from].start_ps)),
+        })
+        .collect();
+    // Stable: equal scores stay in order of time.
+    found.sort_by(|a, b| a.score.total_cmp(&b.score));
+    let best = found.first().map_or(0.0, |best| best.score);
+    let good = best * TOLERANCE.0 + TOLERANCE.1;
+    let mut chosen: Vec<Candidate> = Vec::new();
+    // The soonest of the good ones first, then one a day, then whatever does not overlap.
+    let soonest = found.iter().filter(|one| one.score <= good).min_by_key(|one| *one.places.start()).cloned();
+    chosen.extend(soonest);
+    for other_day in [true, false] {
+        for one in &found {
+            if chosen.len() >= most {
+                break;
+            }
+            let apart = chosen.iter().all(|taken| {
+                (one.places.end() < taken.places.start() || one.places.start() > taken.places.end())
+                    && !(other_day && one.day == taken.day)
+            });
+            if apart {
+                chosen.push(one.clone());
+            }
+        }
+    }
+    (chosen, least == 0)
+}
+
+fn score(figures: &StartFigures, prices: &Cost, capacity: Option<f64>) -> f64 {
+    let share = capacity.map_or(0.0, |capacity| if capacity > 0.0 { figures.peak_rate.1 / capacity } else { 1.0 });
+    cost(figures, prices) + ((share - CALM) * 100.0).max(0.0) * PER_HUNDREDTH
+}
+
+/// The starts of a candidate, in the horizon.
+#[must_use]
+pub fn starts_of(screening: &Screening, candidate: &Candidate) -> Vec<Ps> {
+    screening.starts[candidate.places.clone()].iter().map(|start| start.start_ps).collect()
+}
