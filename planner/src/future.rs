@@ -20,6 +20,8 @@ use slackwater_scenarios::{Generate, Keyed, Scenario, TraceError};
 use crate::calendar::{Calendar, DAY_PS};
 use crate::history::{History, SLOT_PS};
 
+/// Horizon time begins so long before the horizon does, so that worlds are met in their course from its first start on.
+pub const LEAD_PS: Ps = 900 * PS_PER_S;
 /// A resampled day is moved by up to this, either way.
 const SHIFT_PS: i64 = 900 * PS_PER_S.cast_signed();
 /// A doubled request comes within this of itself.
@@ -98,10 +100,10 @@ impl Futures {
         self.sd
     }
 
-    /// The instant that lies so far into the horizon.
+    /// The instant of a horizon time.
     #[must_use]
     pub fn instant_ns(&self, at_ps: Ps) -> i64 {
-        self.start_ns + (at_ps / 1000).cast_signed()
+        self.start_ns + (at_ps / 1000).cast_signed() - (LEAD_PS / 1000).cast_signed()
     }
 
     /// Recorded days that are comparable with that of this time; 0 of a stated profile, which is no record of anything.
@@ -171,6 +173,8 @@ impl Futures {
     /// Of a time of the horizon: how far it is into its day, how much of that is left, the weekday, and the day's key.
     fn day_at(&self, history: &History, at: Ps) -> (Ps, Ps, u8, u64) {
         if !history.has_days() {
+            // The horizon begins where the history does.
+            let at = at + history.period_ps * LEAD_PS.div_ceil(history.period_ps) - LEAD_PS;
             let into = at % history.period_ps;
             return (into, history.period_ps - into, 0, at / history.period_ps);
         }

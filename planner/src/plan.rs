@@ -22,7 +22,7 @@ use crate::calendar::Calendar;
 use crate::capacity::{CAPACITY_SAMPLE, ranges};
 use crate::certify::{Certified, Certify, Found};
 use crate::choose::{Candidate, candidates, starts_of};
-use crate::future::{Futures, Source};
+use crate::future::{Futures, LEAD_PS, Source};
 use crate::history::History;
 use crate::planned::{
     Answer, Asked, CapacityRange, CertifiedWindow, FleetPlanned, HistoryFacts, LoadSlot, PLANNED_SCHEMA, Planned,
@@ -98,9 +98,14 @@ impl Search<'_> {
         if self.futures.has_calendar() {
             self.futures.calendar().text(self.futures.instant_ns(at))
         } else {
-            format!("{} s after the start of the traffic", self.futures.start_ns() / 1_000_000_000 + (at / PS_PER_S).cast_signed())
+            format!("{} s after the start of the traffic", self.futures.instant_ns(at) / 1_000_000_000)
         }
     }
+}
+
+/// Seconds since the horizon's start of a horizon time.
+pub(crate) fn into_horizon_s(at: Ps) -> f64 {
+    seconds(at) - seconds(LEAD_PS)
 }
 
 pub(crate) fn seconds(at: Ps) -> f64 {
@@ -365,7 +370,7 @@ fn windows_certified(
             let _ = (screening, candidate);
             CertifiedWindow {
                 start: search.text(first),
-                start_s: seconds(first),
+                start_s: into_horizon_s(first),
                 window_s: seconds(last - first),
                 verdict: match window.found {
                     Found::Safe => Verdict::Safe,
