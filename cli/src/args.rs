@@ -25,6 +25,9 @@ pub(crate) enum Command {
     /// Search for safe windows: when to roll, with what drain timeout, how, at what risk.
     #[command(after_help = PLAN_EXIT_CODES)]
     Plan(PlanArguments),
+    /// Is a plan right? Plan each day of a history from the days before it, and replay it as it came.
+    #[command(after_help = TRACE_EXIT_CODES)]
+    Backtest(BacktestArguments),
     /// Look at a trace, convert it, fit a generator to it, or write one.
     #[command(subcommand, after_help = TRACE_EXIT_CODES)]
     Trace(Trace),
@@ -187,4 +190,36 @@ pub(crate) struct PlanArguments {
     /// Write report.html, report.md, plan.toml, plan.json, windows.csv and plots into this folder.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// Arguments of `backtest`.
+#[derive(Debug, Args)]
+pub(crate) struct BacktestArguments {
+    /// The scenario file (TOML); its `[plan]` table says what is asked for.
+    pub(crate) scenario: PathBuf,
+
+    /// The history, in place of the scenario's traffic: several days, on the calendar.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) history: Option<PathBuf>,
+
+    /// The seed of all randomness.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+
+    /// Set any key of the scenario, as in `--set plan.every=15m`. May be given many times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+
+    /// So many threads; the answer is the same. Default: one a core.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+
+    /// Take the traffic as it is. Else it is scaled first, by its rates alone, so that at 45 % of all times it is more than
+    /// the replicas that stay can carry.
+    #[arg(long)]
+    pub(crate) as_it_is: bool,
+
+    /// Print the whole score as JSON on standard output, in place of the text.
+    #[arg(long)]
+    pub(crate) json: bool,
 }

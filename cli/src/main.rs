@@ -1,6 +1,7 @@
 //! The `slackwater` command: arguments in, results on standard output, talk on standard error, exit codes.
 
 mod args;
+mod backtest;
 mod output;
 mod plan;
 mod presets;
@@ -20,6 +21,9 @@ use crate::args::{Arguments, Command};
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
+        Command::Backtest(arguments) => {
+            return backtest::backtest(&arguments).unwrap_or_else(|error| output::failed(&error));
+        }
         Command::Plan(arguments) => return plan::plan(&arguments).unwrap_or_else(|error| output::failed(&error)),
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Trace(arguments) => trace::trace(&arguments),

@@ -20,7 +20,7 @@ use crate::output;
 /// No safe window: for cron and CI.
 const NO_GO: u8 = 3;
 /// Interrupted, as shells have it.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// What a reader of plan.toml should know first.
 const PLAN_HEAD: &str = "\
@@ -29,13 +29,8 @@ const PLAN_HEAD: &str = "\
 ";
 
 pub(crate) fn plan(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
-    if let Some(threads) = arguments.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .context("the threads can't be started")?;
-    }
-    let ask = ask(arguments)?;
+    use_threads(arguments.threads)?;
+    let ask = ask_of(&arguments.scenario, arguments.history.as_deref(), arguments.seed, &arguments.overrides)?;
     let watcher = Watcher::new();
     watcher.hear_interrupts()?;
     let answered = compute(&ask, &watcher)?;
@@ -59,19 +54,31 @@ pub(crate) fn plan(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn ask(arguments: &PlanArguments) -> anyhow::Result<Ask> {
-    let mut overrides = arguments.overrides.clone();
-    if let Some(seed) = arguments.seed {
+/// So many threads for all that follows; one a core when it is not said.
+pub(crate) fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
+    let Some(threads) = threads else { return Ok(()) };
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("the threads can't be started")
+}
+
+/// The scenario with what the command line changes, and its history, read.
+pub(crate) fn ask_of(
+    scenario: &Path,
+    history: Option<&Path>,
+    seed: Option<u64>,
+    overrides: &[String],
+) -> anyhow::Result<Ask> {
+    let mut overrides = overrides.to_vec();
+    if let Some(seed) = seed {
         overrides.push(format!("seed={seed}"));
     }
-    if let Some(history) = &arguments.history {
+    if let Some(history) = history {
         let path = history.to_str().with_context(|| {
             format!("--history {}: the path is not valid UTF-8; rename the file or link to it", history.display())
         })?;
         overrides.push(format!("traffic.file={}", toml::Value::from(path)));
         overrides.push("traffic.format=\"auto\"".to_owned());
     }
-    let scenario = Scenario::load_with(&arguments.scenario, &overrides)?;
+    let scenario = Scenario::load_with(scenario, &overrides)?;
     let hash = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut inputs = BTreeMap::from([("scenario".to_owned(), hash(scenario.to_toml().as_bytes()))]);
     let history = match &scenario.traffic.file {
@@ -115,13 +122,13 @@ fn write(folder: &Path, answered: &Answered, arguments: &PlanArguments) -> anyho
 }
 
 /// Progress on stderr, and Ctrl-C.
-struct Watcher {
+pub(crate) struct Watcher {
     bar: Mutex<(ProgressBar, String)>,
     stop: Arc<AtomicBool>,
 }
 
 impl Watcher {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bar = ProgressBar::new(1);
         bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
         if let Ok(style) = ProgressStyle::with_template("{msg} [{wide_bar}] {percent} %, {eta} to go") {
@@ -131,7 +138,7 @@ impl Watcher {
     }
 
     /// The first Ctrl-C asks for what is known so far, the second ends it all.
-    fn hear_interrupts(&self) -> anyhow::Result<()> {
+    pub(crate) fn hear_interrupts(&self) -> anyhow::Result<()> {
         let stop = Arc::clone(&self.stop);
         ctrlc::set_handler(move || {
             if stop.swap(true, Ordering::Relaxed) {
@@ -142,7 +149,7 @@ impl Watcher {
         .context("Ctrl-C can't be listened to")
     }
 
-    fn done(&self) {
+    pub(crate) fn done(&self) {
         if let Ok(bar) = self.bar.lock() {
             bar.0.finish_and_clear();
         }

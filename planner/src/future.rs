@@ -40,6 +40,8 @@ pub enum Source {
     Profile(Box<Generate>),
     /// A recording.
     Recorded(Box<History>),
+    /// What did come, replayed as it was: one future, whatever its number.
+    Replay(Arc<SharedTrace>),
 }
 
 /// All futures of a plan.
@@ -61,7 +63,7 @@ impl Futures {
     #[must_use]
     pub fn new(source: Source, calendar: Calendar, seed: u64, start_ns: i64, has_calendar: bool, growth: f64) -> Self {
         let sd = match &source {
-            Source::Profile(_) => 0.0,
+            Source::Profile(_) | Source::Replay(_) => 0.0,
             Source::Recorded(history) if history.has_days() && history.days.len() > 1 => {
                 (history.day_sd * (2.0 / history.days.len() as f64).sqrt()).clamp(NOISE.0, NOISE.1)
             }
@@ -111,7 +113,7 @@ impl Futures {
     pub fn comparable_days(&self, at_ps: Ps) -> usize {
         let instant = self.instant_ns(at_ps);
         match &self.source {
-            Source::Profile(_) => 0,
+            Source::Profile(_) | Source::Replay(_) => 0,
             Source::Recorded(history) => {
                 let into = (instant - self.calendar.midnight_before(instant)).max(0).cast_unsigned() * 1000;
                 history.comparable(self.calendar.weekday(instant), into)
@@ -142,6 +144,24 @@ impl Futures {
         match &self.source {
             Source::Profile(_) => scenario.load_traffic(),
             Source::Recorded(history) => Ok(self.resampled(history, scenario.wants_prefixes(), future, from, until)),
+            Source::Replay(trace) => Ok(self.replayed(trace, from, until)),
+        }
+    }
+
+    /// The requests of a stretch as they came; the horizon is on the trace's own calendar.
+    fn replayed(&self, trace: &SharedTrace, from: Ps, until: Ps) -> SharedTrace {
+        let begins = (self.instant_ns(from) - trace.epoch_ns.unwrap_or(0)).saturating_mul(1000);
+        let at = |time: i64| trace.arrivals.partition_point(|arrival| arrival.at_ps < time.max(0).cast_unsigned());
+        let places = at(begins)..at(begins.saturating_add_unsigned(until - from));
+        let moved = |arrival: &Arrival| Arrival {
+            at_ps: (arrival.at_ps.cast_signed() - begins).max(0).cast_unsigned(),
+            ..*arrival
+        };
+        SharedTrace {
+            arrivals: trace.arrivals[places.clone()].iter().map(moved).collect(),
+            prefixes: trace.prefixes.get(places).map(Arc::from).unwrap_or_default(),
+            epoch_ns: self.has_calendar.then(|| self.instant_ns(from)),
+            report: ImportReport { source: trace.report.source.clone(), ..ImportReport::default() },
         }
     }
 

@@ -192,7 +192,8 @@ pub fn run(
     }
     // The rest of the stretch without a rollout: what the last starts are held against.
     let last = tried.last().map_or(0, |last| last.start_ps - from + ps(last.trial.service.until_s - last.trial.begun_s));
-    let rest = (last + LAG_PS).min(until - from);
+    let starts = attempt.starts.last().map_or(0, |start| start - from);
+    let rest = (last.max(starts) + LAG_PS).min(until - from);
     world.run_until(rest.max(world.now()))?;
     baseline.latencies.push(world.take_latencies());
     baseline.steps.extend(world.take_service_before(world.now() / STEP_PS * STEP_PS));
