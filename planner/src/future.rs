@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use rand_distr::{Distribution, StandardNormal};
 use slackwater_engine::{PS_PER_S, Ps};
-use slackwater_scenarios::traffic::{Arrival, ImportReport, SharedTrace};
+use slackwater_scenarios::traffic::{Arrival, Bursts, ImportReport, LengthSource, SeriesTraffic, SharedTrace};
 use slackwater_scenarios::{Generate, Keyed, Scenario, TraceError};
 
 use crate::calendar::{Calendar, DAY_PS};
@@ -42,6 +42,25 @@ pub enum Source {
     Recorded(Box<History>),
     /// What did come, replayed as it was: one future, whatever its number.
     Replay(Arc<SharedTrace>),
+    /// Expected rates.
+    Forecast(Arc<Forecast>),
+}
+
+/// Rates that are expected, from the horizon's start on, and what the requests are like.
+#[derive(Clone, Debug)]
+pub struct Forecast {
+    /// Requests a second, one a slot.
+    pub rates: Vec<f64>,
+    /// Seconds a slot.
+    pub slot_s: f64,
+    /// Lengths, in the order of the traffic; at least one.
+    pub lengths: Arc<[Arrival]>,
+    /// Consecutive ones that stay together.
+    pub block: u32,
+    /// How arrivals lie around the rate.
+    pub bursts: Bursts,
+    /// How far the whole level may be off: standard deviation of the logarithm.
+    pub sd: f64,
 }
 
 /// All futures of a plan.
@@ -63,7 +82,7 @@ impl Futures {
     #[must_use]
     pub fn new(source: Source, calendar: Calendar, seed: u64, start_ns: i64, has_calendar: bool, growth: f64) -> Self {
         let sd = match &source {
-            Source::Profile(_) | Source::Replay(_) => 0.0,
+            Source::Profile(_) | Source::Replay(_) | Source::Forecast(_) => 0.0,
             Source::Recorded(history) if history.has_days() && history.days.len() > 1 => {
                 (history.day_sd * (2.0 / history.days.len() as f64).sqrt()).clamp(NOISE.0, NOISE.1)
             }
@@ -113,7 +132,7 @@ impl Futures {
     pub fn comparable_days(&self, at_ps: Ps) -> usize {
         let instant = self.instant_ns(at_ps);
         match &self.source {
-            Source::Profile(_) | Source::Replay(_) => 0,
+            Source::Profile(_) | Source::Replay(_) | Source::Forecast(_) => 0,
             Source::Recorded(history) => {
                 let into = (instant - self.calendar.midnight_before(instant)).max(0).cast_unsigned() * 1000;
                 history.comparable(self.calendar.weekday(instant), into)
@@ -145,7 +164,38 @@ impl Futures {
             Source::Profile(_) => scenario.load_traffic(),
             Source::Recorded(history) => Ok(self.resampled(history, scenario.wants_prefixes(), future, from, until)),
             Source::Replay(trace) => Ok(self.replayed(trace, from, until)),
+            Source::Forecast(forecast) => self.forecast(forecast, future, from, until),
         }
+    }
+
+    /// Requests at the expected rates, the whole level moved by one draw.
+    fn forecast(&self, forecast: &Forecast, future: u64, from: Ps, until: Ps) -> Result<SharedTrace, TraceError> {
+        let mut random = self.keyed.stream("future.level", &[future]);
+        let normal: f64 = StandardNormal.sample(&mut random);
+        let level = self.growth * (forecast.sd * normal - forecast.sd * forecast.sd / 2.0).exp();
+        // In steps of a minute, so that the stretch may begin anywhere.
+        let step_s = 60.0;
+        let begins_s = (from as f64 - LEAD_PS as f64) / PS_PER_S as f64;
+        let steps = (until - from).div_ceil(60 * PS_PER_S);
+        let last = forecast.rates.len().saturating_sub(1);
+        let rates: Arc<[f64]> = (0..steps)
+            .map(|number| {
+                let slot = (begins_s + number as f64 * step_s) / forecast.slot_s;
+                let place = (slot.max(0.0) as usize).min(last);
+                forecast.rates.get(place).copied().unwrap_or(0.0) * level
+            })
+            .collect();
+        let lengths = LengthSource::Sample { pairs: Arc::clone(&forecast.lengths), block: forecast.block };
+        let keyed = Keyed::new(self.keyed.bits("future.forecast", &[future]) >> 1);
+        let epoch = self.has_calendar.then(|| self.instant_ns(from));
+        let drawn = SeriesTraffic::new(rates, step_s, &forecast.bursts, &lengths, epoch, keyed);
+        SharedTrace::load_all(drawn.map_err(|error| TraceError {
+            path: "the forecast".into(),
+            row: None,
+            problem: error.to_string(),
+            help: "make a new plan".into(),
+            source: None,
+        })?)
     }
 
     /// The requests of a stretch as they came; the horizon is on the trace's own calendar.

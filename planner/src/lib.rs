@@ -5,6 +5,7 @@ pub mod calendar;
 pub mod capacity;
 pub mod certify;
 pub mod chance;
+pub mod check;
 pub mod choose;
 mod closer;
 pub mod future;

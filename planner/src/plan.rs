@@ -283,7 +283,7 @@ pub(crate) fn capacity_of(scenario: &Scenario, futures: &Futures, watch: &dyn Wa
             let run = 500;
             arrivals.chunks(run).step_by(runs).flatten().copied().take(CAPACITY_SAMPLE).collect()
         }
-        Source::Profile(_) | Source::Replay(_) => crate::capacity::sample(scenario).map_err(SimError::from)?,
+        Source::Profile(_) | Source::Replay(_) | Source::Forecast(_) => crate::capacity::sample(scenario).map_err(SimError::from)?,
     };
     let count = u32::try_from(scenario.fleet.replica_count()).unwrap_or(u32::MAX);
     let out = scenario.rollout.max_unavailable().max(if scenario.rollout.strategy == Strategy::Halves { count.div_ceil(2) } else { 1 });
