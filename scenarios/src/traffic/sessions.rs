@@ -15,8 +15,7 @@ use rand_distr::{Distribution, Exp1, Poisson, StandardNormal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::generate::Mixture;
-use super::rate::{RateCursor, WeeklyRate};
+use super::draw::{Classes, Mixture};
 use super::{Arrival, Generate};
 use crate::random::{Keyed, mix};
 use crate::time::HumanDuration;
@@ -139,6 +138,8 @@ pub struct SessionPlan {
     keyed: Keyed,
     message: Mixture,
     output: Mixture,
+    /// In place of the mixtures; empty: these.
+    classes: Classes,
     most: u32,
     end_ps: u64,
     /// Cumulated weights of the system prompts.
@@ -159,12 +160,13 @@ impl SessionPlan {
             sum
         });
         let prompts = weights.collect();
-        let rate = WeeklyRate::new(generate.rate_per_s * rate_scale, &generate.hourly, &generate.weekday);
-        let start_rate = RateCursor::new(rate, generate.start.0).rate() / spec.turns.mean();
+        let (weekly, _) = generate.weekly(generate.rate_per_s * rate_scale, true);
+        let start_rate = weekly.rate() / spec.turns.mean();
         Some(Self {
             keyed,
             message: Mixture::new(&generate.input, generate.max_input_tokens),
             output: Mixture::new(&generate.output, generate.max_output_tokens),
+            classes: Classes::new(&generate.classes, generate.max_input_tokens, generate.max_output_tokens),
             most: generate.max_input_tokens,
             end_ps: generate.duration.as_picos(),
             prompts,
@@ -189,9 +191,14 @@ impl SessionPlan {
     #[must_use]
     pub fn turn(&self, session: u64, turn: u32) -> Turn {
         let ids = [session, u64::from(turn)];
+        let (message, output) = if self.classes.is_empty() {
+            (&self.message, &self.output)
+        } else {
+            self.classes.of(self.classes.pick(self.keyed.uniform("session.class", &[session])))
+        };
         Turn {
-            new_tokens: self.message.draw(&mut self.keyed.stream("session.message", &ids)),
-            output_tokens: self.output.draw(&mut self.keyed.stream("session.output", &ids)),
+            new_tokens: message.draw(&mut self.keyed.stream("session.message", &ids)),
+            output_tokens: output.draw(&mut self.keyed.stream("session.output", &ids)),
         }
     }
 

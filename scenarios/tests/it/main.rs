@@ -17,5 +17,6 @@ mod properties;
 mod real_traces;
 mod scenario_errors;
 mod scenarios;
+mod series;
 mod statistics;
 mod support;

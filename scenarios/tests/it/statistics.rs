@@ -184,7 +184,7 @@ fn quantised_times_do_not_make_bursts() {
     let fit = trace.fit().unwrap();
     let cv = match fit.generate.arrivals {
         Arrivals::Poisson => 1.0,
-        Arrivals::GammaCv(cv) => cv,
+        Arrivals::GammaCv(cv) | Arrivals::WeibullCv(cv) => cv,
     };
     assert!((cv - 1.0).abs() < 0.06, "{fit:?}");
 }

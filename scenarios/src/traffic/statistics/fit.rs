@@ -103,7 +103,7 @@ impl Collected {
         let arrivals = self.burstiness(&mut notes);
         let squared_cv = match arrivals {
             Arrivals::Poisson => 1.0,
-            Arrivals::GammaCv(cv) => cv * cv,
+            Arrivals::GammaCv(cv) | Arrivals::WeibullCv(cv) => cv * cv,
         };
         // Under a profile the counts hold the shape of the day too, and would say nothing.
         if let Some(index) =
@@ -132,11 +132,21 @@ impl Collected {
             duration: duration.unwrap_or(HumanDuration::from_secs(200 * 86_400)),
             rate_per_s,
             start: figures.import.epoch_ns.map_or(DEFAULT_START, WallTime),
+            profile: None,
+            time_zone: None,
             arrivals,
+            clients: None,
+            on_off: None,
+            flicker: None,
+            noise: None,
             hourly,
+            weekend_hourly: Vec::new(),
             weekday,
             input: rounded_parts(mixture(&self.input)),
             output: rounded_parts(mixture(&self.output)),
+            classes: Vec::new(),
+            class_run: 1.0,
+            drift: None,
             max_input_tokens: self.input.most(),
             max_output_tokens: self.output.most(),
             sessions: None,

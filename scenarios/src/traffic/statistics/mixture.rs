@@ -6,6 +6,7 @@
 
 use super::lengths::Lengths;
 use crate::traffic::Lognormal;
+use crate::traffic::normal::normal;
 
 /// Rounds of one climb. Most are done after a hundred; what a later round gains is far below what BIC weighs.
 const MOST_ROUNDS: usize = 300;
@@ -126,20 +127,11 @@ fn log_mass(part: &Part, bucket: &Bucket) -> f64 {
     (normal(middle + width / 2.0) - normal(middle - width / 2.0)).max(f64::MIN_POSITIVE).ln()
 }
 
-/// The normal distribution function to 1e-7 (Abramowitz and Stegun 7.1.26).
-fn normal(x: f64) -> f64 {
-    let z = x.abs() / std::f64::consts::SQRT_2;
-    let t = 1.0 / (1.0 + 0.327_591_1 * z);
-    let series = [1.061_405_429, -1.453_152_027, 1.421_413_741, -0.284_496_736, 0.254_829_592];
-    let tail = series.iter().fold(0.0, |sum, factor| (sum + factor) * t) * (-z * z).exp() / 2.0;
-    if x < 0.0 { tail } else { 1.0 - tail }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::random::Keyed;
-    use crate::traffic::generate::Mixture;
+    use crate::traffic::draw::Mixture;
 
     fn drawn(parts: &[(f64, f64, f64)], count: u64) -> Lengths {
         let parts: Vec<Lognormal> =
@@ -148,13 +140,6 @@ mod tests {
         let mut lengths = Lengths::default();
         (0..count).for_each(|id| lengths.count(mixture.draw(&mut Keyed::new(7).stream("test", &[id]))));
         lengths
-    }
-
-    #[test]
-    fn the_normal_distribution_function() {
-        for (x, value) in [(0.0, 0.5), (1.0, 0.841_344_7), (-1.96, 0.024_997_9), (3.0, 0.998_650_1)] {
-            assert!((normal(x) - value).abs() < 2e-7, "{x}: {}", normal(x));
-        }
     }
 
     #[test]
