@@ -18,6 +18,7 @@ mod archetypes;
 mod assumed;
 mod azure_csv;
 mod bailian_jsonl;
+mod burst_fit;
 mod burstgpt_csv;
 mod bursts;
 mod csv_table;
@@ -54,6 +55,7 @@ mod write;
 mod zstd;
 
 pub use archetypes::Archetype;
+pub use burst_fit::{BurstFigures, BurstFit};
 pub use bursts::{Arrivals, Bursts, Clients, Flicker, GapShape, Noise, OnOff};
 pub use draw::{Drift, LengthClass, LengthSource};
 pub use generate::Generator;

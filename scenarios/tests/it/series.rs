@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use slackwater_scenarios::traffic::statistics::{Collector, TraceFigures};
-use slackwater_scenarios::traffic::{Clients, Drift, Flicker, GapShape, Noise, OnOff, SeriesError};
+use slackwater_scenarios::traffic::{
+    BurstFigures, Clients, Drift, Flicker, GapShape, Noise, OnOff, SeriesError,
+};
 use slackwater_scenarios::{
     Arrival, Arrivals, Bursts, HumanDuration, Keyed, LengthClass, LengthSource, Lognormal, SeriesTraffic,
     Traffic,
@@ -336,4 +338,67 @@ fn what_is_no_series_is_refused() {
     assert_eq!(of(vec![1.0], 1.0, &empty), Some(SeriesError::NoLengths));
     assert_eq!(of(Vec::new(), 1.0, &lengths()), None, "no slots are no requests");
     assert!(all(series(Vec::new(), 1.0, Bursts::default(), 1)).is_empty());
+}
+
+/// What a process looks like over three days, and the process fitted to that looks the same.
+#[test]
+fn a_fit_of_figures_has_the_figures() {
+    let flicker = |sd, memory| Some(Flicker { sd, memory: seconds(memory) });
+    let on_off = Some(OnOff { on: seconds(8), off: seconds(30) });
+    let plain = Bursts::default();
+    for (what, bursts) in [
+        ("gamma", Bursts { arrivals: Arrivals::GammaCv(2.5), ..plain }),
+        ("even", Bursts { arrivals: Arrivals::GammaCv(0.6), ..plain }),
+        ("flicker", Bursts { flicker: flicker(0.25, 90), ..plain }),
+        (
+            "gamma and flicker",
+            Bursts { arrivals: Arrivals::GammaCv(1.4), flicker: flicker(0.3, 30), ..plain },
+        ),
+        ("on and off", Bursts { on_off, ..plain }),
+        ("on, off and flicker", Bursts { on_off, flicker: flicker(0.4, 120), ..plain }),
+    ] {
+        let given = figures(series(vec![5.0; 26], 10_000.0, bursts, 21));
+        let of = |found: &TraceFigures| {
+            let arrivals = &found.arrivals;
+            [arrivals.cv, arrivals.dispersion_1s, arrivals.dispersion_10s, arrivals.dispersion_60s]
+                .map(Option::unwrap)
+        };
+        let [cv, one, ten, minute] = of(&given);
+        let fit = Bursts::fit(&BurstFigures {
+            rate_per_s: given.rate.mean_per_s,
+            cv: Some(cv),
+            dispersion: vec![(1.0, one), (10.0, ten), (60.0, minute)],
+            window_s: given.span_s,
+            span_s: given.span_s,
+            known: (0.0, 1.0),
+        });
+        let again = of(&figures(series(vec![5.0; 26], 10_000.0, fit.bursts, 22)));
+        println!(
+            "{what}: {:?}\n  given {:?}\n  again {again:?} worst {}",
+            fit.bursts,
+            of(&given),
+            fit.worst_factor
+        );
+        for (given, again) in of(&given).into_iter().zip(again) {
+            near(what, again, given, 0.12);
+        }
+    }
+    let fit = |cv, dispersion: Vec<(f64, f64)>| {
+        let figures = BurstFigures {
+            rate_per_s: 5.0,
+            cv,
+            dispersion,
+            window_s: 3_600.0,
+            span_s: 3_600.0,
+            known: (0.0, 1.0),
+        };
+        Bursts::fit(&figures).bursts
+    };
+    assert_eq!(fit(Some(1.01), vec![(1.0, 1.02), (10.0, 0.98), (60.0, 1.1)]), Bursts::default());
+    assert_eq!(fit(None, Vec::new()), Bursts::default());
+    assert_eq!(
+        fit(Some(f64::NAN), vec![(60.0, f64::NAN)]),
+        Bursts::default(),
+        "what is no number says nothing"
+    );
 }
