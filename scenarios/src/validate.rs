@@ -299,6 +299,13 @@ fn traffic(spec: &TrafficSpec, places: &Places) -> Check {
                     return Err(problem(key, "is for a file, but the traffic is generated", "leave it out"));
                 }
             }
+            for key in ["traffic.generate.input", "traffic.generate.output"] {
+                if !generate.classes.is_empty() && places.is_set(key) {
+                    let help =
+                        "leave it out, or the [[traffic.generate.classes]], which have lengths of their own";
+                    return Err(problem(key, "is given beside classes", help));
+                }
+            }
             generated::check(generate, spec.rate_scale)
         }
     }

@@ -11,6 +11,7 @@
 //! the stretch's own mean, which takes away the part that is common to all of it.
 
 use super::bursts::{Arrivals, Bursts, Flicker, OnOff};
+use super::normal::gamma_share;
 use crate::time::HumanDuration;
 
 /// What is known of arrivals at a steady rate.
@@ -56,6 +57,9 @@ const MODEL_ERROR: f64 = 0.03;
 /// Squared errors a figure, in units of what it can be trusted to, that are good enough.
 const GOOD_ENOUGH: f64 = 1.5;
 
+/// Figures that are all met within this factor are good enough too, however sure they are.
+const CLOSE_ENOUGH: f64 = 1.1;
+
 #[derive(Clone, Copy, Debug)]
 struct Model {
     cv: f64,
@@ -83,15 +87,39 @@ fn lognormal(sd: f64, memory_s: f64, width_s: f64, other: (f64, f64)) -> f64 {
     sum * other.0
 }
 
+/// The dispersion of counts of a renewal process with Gamma gaps of this squared CV, met in its course, in windows of so
+/// many mean gaps: `x V = x + 2 ∫ m - x²`, m being the expected renewals after one, a sum of Gamma distribution functions
+/// whose integrals are closed (Cox 1962).
+fn renewal(squared_cv: f64, gaps: f64) -> f64 {
+    if (squared_cv - 1.0).abs() < 1e-9 {
+        return 1.0;
+    }
+    let shape = 1.0 / squared_cv;
+    if gaps > 5.0 * (1.0 + squared_cv) {
+        return squared_cv + (1.0 - squared_cv * squared_cv) / (6.0 * gaps);
+    }
+    if squared_cv > 40.0 {
+        // So uneven that the sum would be long: an exponential covariance with the same end.
+        let x = 6.0 * gaps / (1.0 + squared_cv);
+        return 1.0 + (squared_cv - 1.0) * (1.0 + (-x).exp_m1() / x.max(1e-12));
+    }
+    let (end, mut at, mut sum) = (shape * gaps, 0.0, 0.0);
+    loop {
+        at += shape;
+        let term = end * gamma_share(at, end) - at * gamma_share(at + 1.0, end);
+        sum += term;
+        if at > end && term < 1e-9 * sum.max(1e-9) {
+            return (1.0 + 2.0 * sum / shape / gaps - gaps).max(1e-6);
+        }
+    }
+}
+
 impl Model {
     /// The dispersion of counts in windows of this width, around the true mean.
     fn dispersion(&self, figures: &BurstFigures, width_s: f64) -> f64 {
         let rate = figures.rate_per_s;
         let squared = self.cv * self.cv;
-        // A renewal process is Poisson in windows shorter than its gaps and has its squared CV c² in long ones, there less
-        // (c⁴ - 1) / 6 gaps over the window for Gamma (Cox 1962); between the two an exponential covariance would do this.
-        let gaps = (6.0 * rate * width_s / (1.0 + squared)).max(1e-12);
-        let own = 1.0 + (squared - 1.0) * (1.0 - (-gaps).exp_m1() / -gaps);
+        let own = renewal(squared, rate * width_s);
         let mut moved = lognormal(self.sd, self.memory_s, width_s, (1.0, 0.0));
         if let Some((on, off)) = self.on_off {
             let (variance, rate) = (off / on, 1.0 / on + 1.0 / off);
@@ -112,9 +140,13 @@ impl Model {
     fn gaps_cv(&self, figures: &BurstFigures) -> f64 {
         let rate = figures.rate_per_s;
         // Gaps at a rate that hardly moves within one: E[gap²] is that of the gaps times E[1/factor].
-        let still = averaged(1.0 / (rate * self.memory_s));
-        let known = figures.known.0 * figures.known.0;
-        let squared = (self.cv * self.cv + 1.0) * (self.sd * self.sd * still + known).exp() - 1.0;
+        // What moves all of a stretch alike is in its mean.
+        let within = |sd: f64, memory_s: f64| {
+            let still = averaged(1.0 / (rate * memory_s)) - averaged(figures.window_s / memory_s);
+            sd * sd * still.max(0.0)
+        };
+        let moves = within(self.sd, self.memory_s) + within(figures.known.0, figures.known.1);
+        let squared = (self.cv * self.cv + 1.0) * moves.exp() - 1.0;
         let idle = self.on_off.map_or(0.0, |(on, off)| {
             // The interrupted Poisson process (Kuczura 1973).
             let (to_off, to_on) = (1.0 / on, 1.0 / off);
@@ -135,6 +167,16 @@ impl Model {
             sum += (self.gaps_cv(figures) / cv.max(1e-3)).ln().powi(2) / trusted;
         }
         sum
+    }
+
+    /// The largest factor between a figure and the model's, either way.
+    fn worst_factor(&self, figures: &BurstFigures) -> f64 {
+        let counts = figures
+            .dispersion
+            .iter()
+            .map(|(width_s, wanted)| self.seen(figures, *width_s) / wanted.max(1e-3));
+        let gaps = figures.cv.map(|wanted| self.gaps_cv(figures) / wanted.max(1e-3));
+        counts.chain(gaps).map(|ratio| ratio.max(1.0 / ratio)).fold(1.0, f64::max)
     }
 
     fn bursts(&self) -> Bursts {
@@ -173,7 +215,7 @@ impl Bursts {
         let enough = GOOD_ENOUGH * (figures.dispersion.len() + usize::from(figures.cv.is_some())) as f64;
         let mut best = Model { cv: 1.0, sd: 0.0, memory_s: 1.0, on_off: None };
         for rung in [gaps_alone, with_flicker, on_and_off] {
-            if best.misfit(&figures) <= enough {
+            if best.misfit(&figures) <= enough || best.worst_factor(&figures) < CLOSE_ENOUGH {
                 break;
             }
             let found = rung(&figures);
@@ -185,10 +227,7 @@ impl Bursts {
         let dispersion: Vec<(f64, f64)> =
             figures.dispersion.iter().map(|(width_s, _)| (*width_s, best.seen(&figures, *width_s))).collect();
         let cv = best.gaps_cv(&figures);
-        let ratios =
-            figures.dispersion.iter().zip(&dispersion).map(|((_, wanted), (_, found))| found / wanted);
-        let ratios = ratios.chain(figures.cv.map(|wanted| cv / wanted));
-        let worst_factor = ratios.map(|ratio| ratio.max(1.0 / ratio)).fold(1.0, f64::max);
+        let worst_factor = best.worst_factor(&figures);
         BurstFit { bursts: best.bursts(), cv, dispersion, worst_factor }
     }
 }
@@ -314,6 +353,22 @@ mod tests {
         let valley = |at: &[f64]| (at[0] - 1.0).powi(2) + 10.0 * (at[1] - at[0] * at[0]).powi(2);
         let found = lowest(valley, &[-1.0, 2.0]);
         assert!((found[0] - 1.0).abs() < 1e-3 && (found[1] - 1.0).abs() < 1e-3, "{found:?}");
+    }
+
+    #[test]
+    fn renewal_processes_by_known_cases() {
+        // Erlang of two stages: every second point of a Poisson process with twice the rate.
+        // V x = x/2 + 1/8 - e^{-4x}/8.
+        for x in [0.1, 0.7, 2.0, 6.0, 20.0] {
+            let known = (x / 2.0 + (1.0 - f64::exp(-4.0 * x)) / 8.0) / x;
+            assert!((renewal(0.5, x) - known).abs() < 1e-6, "{x}: {} {known}", renewal(0.5, x));
+        }
+        // The two forms meet.
+        for squared in [0.2, 4.0, 9.0] {
+            let meet = 5.0 * (1.0 + squared);
+            let (before, after) = (renewal(squared, meet - 1e-9), renewal(squared, meet + 1e-9));
+            assert!((before / after - 1.0).abs() < 0.01, "{squared}: {before} {after}");
+        }
     }
 
     #[test]

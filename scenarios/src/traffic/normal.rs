@@ -37,6 +37,41 @@ pub(crate) fn ln_gamma(x: f64) -> f64 {
     (x - 0.5) * x.ln() - x + HALF_LN_TAU + series - back
 }
 
+/// The share of Gamma draws of this shape (and scale 1) that are no larger than `x`: its series below the mean, Lentz'
+/// continued fraction of the rest above.
+pub(crate) fn gamma_share(shape: f64, x: f64) -> f64 {
+    if x <= 0.0 {
+        return 0.0;
+    }
+    let scale = (shape * x.ln() - x - ln_gamma(shape)).exp();
+    if x < shape + 1.0 {
+        let (mut term, mut sum, mut at) = (1.0 / shape, 1.0 / shape, shape);
+        for _ in 0..500 {
+            at += 1.0;
+            term *= x / at;
+            sum += term;
+            if term < sum * 1e-12 {
+                break;
+            }
+        }
+        return (sum * scale).min(1.0);
+    }
+    let mut b = x + 1.0 - shape;
+    let (mut c, mut d) = (1e300, 1.0 / b);
+    let mut fraction = d;
+    for step in 1..500 {
+        let a = -f64::from(step) * (f64::from(step) - shape);
+        b += 2.0;
+        d = 1.0 / (a * d + b);
+        c = b + a / c;
+        fraction *= c * d;
+        if (c * d - 1.0).abs() < 1e-12 {
+            break;
+        }
+    }
+    (1.0 - fraction * scale).clamp(0.0, 1.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +82,17 @@ mod tests {
             assert!((normal(x) - value).abs() < 2e-7, "{x}: {}", normal(x));
             assert!((inverse_normal(value) - x).abs() < 1e-4, "{value}: {}", inverse_normal(value));
         }
+    }
+
+    #[test]
+    fn the_gamma_distribution_function() {
+        for x in [0.1, 1.0, 3.0, 12.0] {
+            assert!((gamma_share(1.0, x) - (1.0 - f64::exp(-x))).abs() < 1e-10);
+            assert!((gamma_share(2.0, x) - (1.0 - (1.0 + x) * f64::exp(-x))).abs() < 1e-10);
+            // Half of a squared normal draw.
+            assert!((gamma_share(0.5, x) - (2.0 * normal((2.0 * x).sqrt()) - 1.0)).abs() < 1e-6);
+        }
+        assert!(gamma_share(3.0, 0.0).abs() < 1e-12 && (gamma_share(0.2, 900.0) - 1.0).abs() < 1e-12);
     }
 
     #[test]

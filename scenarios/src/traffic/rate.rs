@@ -80,6 +80,15 @@ impl WeeklyRate {
     }
 }
 
+impl WeeklyRate {
+    /// The rate so far into the week.
+    pub(crate) fn at(&self, in_week_ns: i64) -> f64 {
+        let piece = usize::try_from(in_week_ns / PIECE_NS).map_or(0, |piece| piece % PIECES);
+        let (start, end) = self.pieces[piece];
+        (start + (end - start) * seconds(in_week_ns % PIECE_NS) / PIECE_S).max(0.0)
+    }
+}
+
 /// The week's rate from a point in time on, by the clock of a zone.
 #[derive(Clone, Debug)]
 pub(crate) struct Weekly {
@@ -129,8 +138,7 @@ impl Weekly {
 
     /// The rate now.
     pub(crate) fn rate(&self) -> f64 {
-        let (start, end) = self.rate.pieces[self.piece()];
-        (start + (end - start) * seconds(self.in_week_ns % PIECE_NS) / PIECE_S).max(0.0)
+        self.rate.at(self.in_week_ns)
     }
 
     fn piece(&self) -> usize {

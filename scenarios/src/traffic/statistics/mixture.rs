@@ -19,17 +19,18 @@ const STARTS: [&[f64]; 7] = [&[], &[0.5], &[0.2], &[0.8], &[1.0 / 3.0, 2.0 / 3.0
 
 /// A bucket on the logarithmic axis.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
-    middle: f64,
-    width: f64,
-    count: f64,
+pub(super) struct Bucket {
+    pub(super) middle: f64,
+    pub(super) width: f64,
+    pub(super) count: f64,
 }
 
+/// A lognormal by its logarithms.
 #[derive(Clone, Copy, Debug)]
-struct Part {
-    share: f64,
-    mean: f64,
-    sigma: f64,
+pub(super) struct Part {
+    pub(super) share: f64,
+    pub(super) mean: f64,
+    pub(super) sigma: f64,
 }
 
 /// One to three parts, shortest first; their weights add up to 1.
@@ -77,7 +78,8 @@ fn start(buckets: &[Bucket], total: f64, cuts: &[f64]) -> Vec<Part> {
     sums.iter().map(|sums| part(*sums, total)).collect()
 }
 
-fn part((count, sum, squares): (f64, f64, f64), total: f64) -> Part {
+/// The part of these sums: of requests, of their logarithms, of their squares.
+pub(super) fn part((count, sum, squares): (f64, f64, f64), total: f64) -> Part {
     let count = count.max(f64::MIN_POSITIVE);
     let mean = sum / count;
     // The width of a bucket keeps it above zero; the floor is for rounding errors.
@@ -117,7 +119,7 @@ fn climb(buckets: &[Bucket], total: f64, mut parts: Vec<Part>) -> Option<(f64, V
 }
 
 /// The logarithm of a part's mass in a bucket.
-fn log_mass(part: &Part, bucket: &Bucket) -> f64 {
+pub(super) fn log_mass(part: &Part, bucket: &Bucket) -> f64 {
     const LOG_SQRT_TAU: f64 = 0.918_938_533_204_672_8;
     let (middle, width) = ((bucket.middle - part.mean) / part.sigma, bucket.width / part.sigma);
     if width < 0.2 || middle.abs() > 4.0 {
