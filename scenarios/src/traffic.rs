@@ -62,7 +62,7 @@ pub use generate::Generator;
 pub use import::{FileTraffic, ReadOptions};
 pub use series::{SeriesError, SeriesTraffic};
 pub use sessions::{
-    IN_COURSE, InCourse, MOST_IN_COURSE, SessionPlan, Sessions, SystemPrompts, Turn, Turns, chained,
+    IN_COURSE, InCourse, MOST_IN_COURSE, Person, SessionPlan, Sessions, SystemPrompts, Turn, Turns, chained,
 };
 pub use spec::{AssumeTokens, Format, Generate, Lognormal, TrafficSpec};
 pub use turns::AllTurns;

@@ -63,6 +63,21 @@ fn sessions(spec: &Generate, sessions: &Sessions, scale: f64) -> Check {
     match sessions.turns {
         Turns::Fixed(count) => within(&key("turns.fixed"), f64::from(count), 1.0, 1000.0)?,
         Turns::Geometric(mean) => within(&key("turns.geometric"), mean, 1.0, 1000.0)?,
+        Turns::Lognormal { median, sigma } => {
+            within(&key("turns.lognormal.median"), median, 1.0, 1000.0)?;
+            within(&key("turns.lognormal.sigma"), sigma, 0.0, 3.0)?;
+        }
+    }
+    if let Some(person) = &sessions.person {
+        within(&key("person.share"), person.share, 0.0, 1.0)?;
+    }
+    if let Some(to) = sessions.compact_to {
+        let system = sessions.system_prompts.map_or(0, |prompts| prompts.tokens);
+        if to <= system || to >= spec.max_input_tokens {
+            let message = format!("{to} tokens are not between the system prompt and max_input_tokens");
+            let help = format!("give more than {system} and fewer than {}", spec.max_input_tokens);
+            return Err(problem(&key("compact_to"), message, help));
+        }
     }
     if let Some(prompts) = sessions.system_prompts {
         within(&key("system_prompts.count"), f64::from(prompts.count), 1.0, 1e6)?;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod catalog;
+mod drawn;
 mod generator;
 mod import_errors;
 mod import_formats;
