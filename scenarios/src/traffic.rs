@@ -69,6 +69,7 @@ pub use turns::AllTurns;
 pub use write::TraceWriter;
 
 pub(crate) use gaps::{MOST_BURSTY, MOST_EVEN};
+pub(crate) use spec::{chat_input, chat_output};
 pub(crate) use timestamp::{ZONE_HELP, known_zone};
 
 /// No request has more tokens, in or out: a larger count is a broken file, not a long prompt.

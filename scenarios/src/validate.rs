@@ -13,7 +13,7 @@ use crate::places::Places;
 use crate::rollout::{AtDeadline, Probe, Rollout};
 use crate::scenario::Scenario;
 use crate::time::HumanDuration;
-use crate::traffic::{Format, TrafficSpec};
+use crate::traffic::{Format, TrafficSpec, chat_input, chat_output};
 use crate::version::{SilentTokens, Version};
 
 /// Something wrong with one key.
@@ -299,11 +299,18 @@ fn traffic(spec: &TrafficSpec, places: &Places) -> Check {
                     return Err(problem(key, "is for a file, but the traffic is generated", "leave it out"));
                 }
             }
-            for key in ["traffic.generate.input", "traffic.generate.output"] {
-                if !generate.classes.is_empty() && places.is_set(key) {
+            // Written out, a scenario has its defaults too.
+            let own =
+                [("input", generate.input != chat_input()), ("output", generate.output != chat_output())];
+            for (side, changed) in own {
+                if changed && !generate.classes.is_empty() {
                     let help =
                         "leave it out, or the [[traffic.generate.classes]], which have lengths of their own";
-                    return Err(problem(key, "is given beside classes", help));
+                    return Err(problem(
+                        &format!("traffic.generate.{side}"),
+                        "is given beside classes",
+                        help,
+                    ));
                 }
             }
             generated::check(generate, spec.rate_scale)

@@ -224,10 +224,10 @@ const fn default_start() -> WallTime {
 const fn default_max_tokens() -> u32 {
     32_768
 }
-pub(super) fn chat_input() -> Vec<Lognormal> {
+pub(crate) fn chat_input() -> Vec<Lognormal> {
     lognormals(&[(0.49, 379.0, 0.88), (0.37, 1097.0, 0.12), (0.14, 3346.0, 0.32)])
 }
-pub(super) fn chat_output() -> Vec<Lognormal> {
+pub(crate) fn chat_output() -> Vec<Lognormal> {
     lognormals(&[(0.70, 99.0, 0.68), (0.30, 412.0, 0.09)])
 }
 fn lognormals(rows: &[(f64, f64, f64)]) -> Vec<Lognormal> {
