@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::archetypes::Archetype;
+use super::bursts::{Arrivals, Bursts, Clients, Flicker, Noise, OnOff};
+use super::draw::{Drift, LengthClass};
 use super::generate::Generator;
 use super::import::{FileTraffic, LONGEST_REQUEST, ReadOptions};
 use super::sessions::Sessions;
@@ -48,11 +51,18 @@ pub struct TrafficSpec {
     /// Token counts for a file that has none: an access log, a series of rates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assume_tokens: Option<AssumeTokens>,
+    /// How requests that are drawn from a series of rates lie around them. Absent: a Poisson process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bursts: Option<Bursts>,
     /// Draw the traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generate: Option<Generate>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, clippy::float_cmp)] // As serde hands it over; the default is written so.
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
+}
 #[expect(clippy::trivially_copy_pass_by_ref)] // As serde hands it over.
 const fn is_false(flag: &bool) -> bool {
     !*flag
@@ -135,15 +145,36 @@ pub struct Generate {
     pub duration: HumanDuration,
     /// Mean requests a second over a whole week of the profile; with `sessions`, all their turns counted.
     pub rate_per_s: f64,
-    /// The calendar time of the start. Hours and weekdays of the profile are UTC.
+    /// The calendar time of the start.
     #[serde(default = "default_start")]
     pub start: WallTime,
+    /// A measured shape of day and week by its name; `hourly` and `weekend_hourly` each replace its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Archetype>,
+    /// The zone whose clock hours and weekdays are by: a name ("Europe/Berlin") or an offset ("+02:00"). Absent: UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
     /// How irregular arrivals are around the rate.
     #[serde(default)]
     pub arrivals: Arrivals,
+    /// Many clients, each with gaps of its own, in place of `arrivals`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<Clients>,
+    /// Requests come in bursts with nothing between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_off: Option<OnOff>,
+    /// The rate flickers around its level, for seconds or minutes at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flicker: Option<Flicker>,
+    /// The level wanders, for hours at a time, and jumps now and then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<Noise>,
     /// Relative rate in each of 24 hours, 0:00 first; linear between the hours' middles. Only ratios count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hourly: Vec<f64>,
+    /// The same of Saturdays and Sundays, on the scale of `hourly`. Absent: as the other days.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weekend_hourly: Vec<f64>,
     /// Relative rate of each of 7 days, Monday first. Only ratios count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weekday: Vec<f64>,
@@ -153,6 +184,15 @@ pub struct Generate {
     /// Output lengths: a mixture of lognormals.
     #[serde(default = "chat_output")]
     pub output: Vec<Lognormal>,
+    /// Kinds of requests, each with its own lengths, in place of `input` and `output`; with `sessions` each session is of one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<LengthClass>,
+    /// A class stays for so many requests on average; 1: each request is of any.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub class_run: f64,
+    /// Mean lengths that change over the hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
     /// No prompt is longer; a longer draw is cut to it.
     #[serde(default = "default_max_tokens")]
     pub max_input_tokens: u32,
@@ -162,17 +202,6 @@ pub struct Generate {
     /// Users who stay for several turns. Absent: each request stands alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<Sessions>,
-}
-
-/// How irregular arrivals are around the rate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Arrivals {
-    /// Independent of each other.
-    #[default]
-    Poisson,
-    /// Gamma-distributed gaps with this coefficient of variation: above 1 bursty, below 1 even.
-    GammaCv(f64),
 }
 
 /// One part of a mixture of lognormals.
@@ -195,10 +224,10 @@ const fn default_start() -> WallTime {
 const fn default_max_tokens() -> u32 {
     32_768
 }
-fn chat_input() -> Vec<Lognormal> {
+pub(crate) fn chat_input() -> Vec<Lognormal> {
     lognormals(&[(0.49, 379.0, 0.88), (0.37, 1097.0, 0.12), (0.14, 3346.0, 0.32)])
 }
-fn chat_output() -> Vec<Lognormal> {
+pub(crate) fn chat_output() -> Vec<Lognormal> {
     lognormals(&[(0.70, 99.0, 0.68), (0.30, 412.0, 0.09)])
 }
 fn lognormals(rows: &[(f64, f64, f64)]) -> Vec<Lognormal> {
@@ -225,6 +254,7 @@ impl TrafficSpec {
                     longest_request: self.longest_request.unwrap_or(LONGEST_REQUEST),
                     only: self.only.clone(),
                     assume_tokens: self.assume_tokens.clone(),
+                    bursts: self.bursts,
                     seed,
                 };
                 Ok(Box::new(FileTraffic::open(file, options)?))

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod catalog;
+mod drawn;
 mod generator;
 mod import_errors;
 mod import_formats;
@@ -17,5 +18,6 @@ mod properties;
 mod real_traces;
 mod scenario_errors;
 mod scenarios;
+mod series;
 mod statistics;
 mod support;
