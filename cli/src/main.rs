@@ -1,6 +1,7 @@
 //! The `slackwater` command: arguments in, results on standard output, talk on standard error, exit codes.
 
 mod args;
+mod history;
 mod output;
 mod presets;
 mod progress;

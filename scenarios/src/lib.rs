@@ -43,6 +43,7 @@ pub use scenario::{Scenario, scenario_json_schema};
 pub use time::{HumanDuration, WallTime};
 pub use traffic::{
     Arrival, Arrivals, AssumeTokens, FileTraffic, Format, Generate, Generator, ImportReport, Lognormal,
-    ReadOptions, SessionPlan, Sessions, SharedTrace, SystemPrompts, Traffic, TrafficSpec, Turns,
+    MetricsOf, PrometheusSource, ReadOptions, SessionPlan, Sessions, SharedTrace, SystemPrompts, Traffic,
+    TrafficSpec, Turns,
 };
 pub use version::{Delay, SilentTokens, Version};

@@ -23,6 +23,9 @@ mod envoy_log;
 mod formats;
 mod generate;
 mod haproxy_log;
+mod history;
+mod history_gaps;
+mod history_lengths;
 mod import;
 mod input;
 mod jsonl;
@@ -32,6 +35,7 @@ mod mooncake_jsonl;
 mod nginx_log;
 mod number;
 mod otlp_json;
+mod prometheus_json;
 mod rate;
 mod rate_csv;
 mod reorder;
@@ -47,11 +51,15 @@ mod write;
 mod zstd;
 
 pub use generate::Generator;
+pub use history::{Chunk, Counts, HISTORY_VERSION, History, Lengths, RecordedRate, Series};
+pub use history_gaps::Gap;
 pub use import::{FileTraffic, ReadOptions};
 pub use sessions::{
     IN_COURSE, InCourse, MOST_IN_COURSE, SessionPlan, Sessions, SystemPrompts, Turn, Turns, chained,
 };
-pub use spec::{Arrivals, AssumeTokens, Format, Generate, Lognormal, TrafficSpec};
+pub use spec::{
+    Arrivals, AssumeTokens, Format, Generate, Lognormal, MetricsOf, PrometheusSource, TrafficSpec,
+};
 pub use turns::AllTurns;
 pub use write::TraceWriter;
 
