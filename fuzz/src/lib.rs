@@ -25,8 +25,8 @@ pub const FORMATS: [Format; 17] = [
     Format::TracelabJsonl,
 ];
 
-/// A few requests of a drawn source are as good as millions of them.
-const MOST: usize = 20_000;
+/// A few requests of a drawn source are as good as millions of them, and sooner read.
+const MOST: usize = 2_000;
 
 /// Options by the bits of a byte.
 #[must_use]

@@ -7,6 +7,7 @@ mod catalog;
 mod generator;
 mod import_errors;
 mod import_formats;
+mod import_history;
 mod import_logs;
 mod import_spans;
 mod imports;
