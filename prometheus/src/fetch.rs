@@ -10,7 +10,7 @@ use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use slackwater_scenarios::traffic::{Chunk, HISTORY_VERSION, History, Lengths, Series};
+use slackwater_scenarios::traffic::{Chunk, Counts, HISTORY_VERSION, History, Lengths, Series};
 use slackwater_scenarios::{MetricsOf, PrometheusSource};
 
 use crate::answer::{Found, FoundSeries};
@@ -273,7 +273,9 @@ fn fetch_chunk(
         }
         let Some(name) = recorded.total else { return Ok(None) };
         let sum = total(name)?;
-        Ok(sum.map(|sum| Lengths { metric: name.to_owned(), sum: Some(sum), ..Lengths::default() }))
+        // The server extrapolates both alike, so that their ratio is right where a series begins within the window.
+        let count = if metrics.counts == Counts::PromptTokens { None } else { total(metrics.counter)? };
+        Ok(sum.map(|sum| Lengths { metric: name.to_owned(), sum: Some(sum), count, ..Lengths::default() }))
     };
     let (mut input, mut output) = (lengths(&metrics.input)?, lengths(&metrics.output)?);
     for (lengths, recorded) in [(&mut input, &metrics.input), (&mut output, &metrics.output)] {

@@ -1,7 +1,7 @@
 //! The engines' names for what is asked: requests, their lengths, the time they took.
 
-use slackwater_scenarios::MetricsOf;
 use slackwater_scenarios::traffic::Counts;
+use slackwater_scenarios::{MetricsOf, WallTime};
 
 use crate::client::Client;
 use crate::error::{NoMetrics, PrometheusError};
@@ -143,7 +143,7 @@ pub(crate) fn find(
             Err(Box::new(NoMetrics {
                 url: client.url().to_owned(),
                 selector: matchers.to_owned(),
-                when: format!("between Unix times {from_s} and {until_s}"),
+                when: format!("from {} to {}", clock(from_s), clock(until_s)),
                 looked_for: looked_for.join(", "),
                 there,
                 help: help.to_owned(),
@@ -162,6 +162,11 @@ pub(crate) fn find(
             })
         }
     }
+}
+
+/// Unix seconds as a person reads them.
+fn clock(at_s: i64) -> WallTime {
+    WallTime(at_s.saturating_mul(1_000_000_000))
 }
 
 /// Names of metrics that match.

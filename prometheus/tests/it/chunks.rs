@@ -72,6 +72,9 @@ fn fleet(question: &Question) -> Option<Answer> {
         ]),
         "/prom/api/v1/query" if query.contains("request_prompt_tokens_sum") => vector(&[("", 110_000.0)]),
         "/prom/api/v1/query" if query.contains("generation_tokens_total") => vector(&[("", 50.0 * 86_400.0)]),
+        "/prom/api/v1/query" if query.starts_with("sum(increase(vllm:request_success_total") => {
+            vector(&[("", 86_400.0)])
+        }
         "/prom/api/v1/query" if query.contains("latency_seconds_sum") => vector(&[("", 84_000.0)]),
         "/prom/api/v1/query" if query.contains("latency_seconds_count") => vector(&[("", 42_000.0)]),
         "/prom/api/v1/query" if query.contains("rate(") => vector(&[("", 1.25)]),

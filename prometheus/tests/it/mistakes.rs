@@ -78,6 +78,7 @@ fn metrics_that_are_not_there_are_named_beside_those_that_are() {
         "sglang:num_requests_total",
         "tgi_request_count",
         "2 others: up, node_load1",
+        "from 2026-01-05T00:00:00Z to 2026-01-05T01:00:00Z",
     ] {
         assert!(message.contains(wanted), "{wanted} in {message}");
     }

@@ -237,8 +237,9 @@ fn source<'a>(
         ));
         return Source::Recorded(histogram);
     }
+    let counts: Option<f64> = chunks.clone().map(|lengths| lengths.count).sum();
     let sum: f64 = chunks.filter_map(|lengths| lengths.sum).sum();
-    let mean = sum / requests;
+    let mean = sum / counts.filter(|count| *count > 0.0).unwrap_or(requests);
     if !(mean >= 0.5 && mean <= f64::from(MOST_TOKENS)) {
         return Source::Assumed;
     }
