@@ -124,6 +124,10 @@ pub(crate) struct Simulate {
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
 
+    /// Spread arrivals that share a time because the trace's clock is coarse, each at random within the tick.
+    #[arg(long)]
+    pub(crate) dequantise: bool,
+
     /// Begin the rollout at this time: after the start of the traffic ("15m"), or "2026-01-05T03:00:00Z".
     #[arg(long, value_name = "TIME")]
     pub(crate) start: Option<String>,

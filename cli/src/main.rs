@@ -2,6 +2,7 @@
 
 mod args;
 mod backtest;
+mod history;
 mod output;
 mod plan;
 mod presets;

@@ -45,7 +45,7 @@ pub use scenario::{Scenario, scenario_json_schema};
 pub use time::{HumanDuration, WallTime};
 pub use traffic::{
     Archetype, Arrival, Arrivals, AssumeTokens, Bursts, FileTraffic, Format, Generate, Generator,
-    ImportReport, LengthClass, LengthSource, Lognormal, ReadOptions, SeriesTraffic, SessionPlan, Sessions,
-    SharedTrace, SystemPrompts, Traffic, TrafficSpec, Turns,
+    ImportReport, LengthClass, LengthSource, Lognormal, MetricsOf, PrometheusSource, ReadOptions,
+    SeriesTraffic, SessionPlan, Sessions, SharedTrace, SystemPrompts, Traffic, TrafficSpec, Turns,
 };
 pub use version::{Delay, SilentTokens, Version};

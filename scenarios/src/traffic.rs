@@ -28,6 +28,9 @@ mod formats;
 mod gaps;
 mod generate;
 mod haproxy_log;
+mod history;
+mod history_gaps;
+mod history_lengths;
 mod import;
 mod input;
 mod jsonl;
@@ -39,6 +42,7 @@ mod nginx_log;
 mod normal;
 mod number;
 mod otlp_json;
+mod prometheus_json;
 mod rate;
 mod rate_csv;
 mod reorder;
@@ -59,12 +63,14 @@ pub use burst_fit::{BurstFigures, BurstFit};
 pub use bursts::{Arrivals, Bursts, Clients, Flicker, GapShape, Noise, OnOff};
 pub use draw::{Drift, LengthClass, LengthSource};
 pub use generate::Generator;
+pub use history::{Chunk, Counts, HISTORY_VERSION, History, Lengths, RecordedRate, Series};
+pub use history_gaps::Gap;
 pub use import::{FileTraffic, ReadOptions};
 pub use series::{SeriesError, SeriesTraffic};
 pub use sessions::{
     IN_COURSE, InCourse, MOST_IN_COURSE, Person, SessionPlan, Sessions, SystemPrompts, Turn, Turns, chained,
 };
-pub use spec::{AssumeTokens, Format, Generate, Lognormal, TrafficSpec};
+pub use spec::{AssumeTokens, Format, Generate, Lognormal, MetricsOf, PrometheusSource, TrafficSpec};
 pub use turns::AllTurns;
 pub use write::TraceWriter;
 

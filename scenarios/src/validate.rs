@@ -14,7 +14,7 @@ use crate::places::Places;
 use crate::rollout::{AtDeadline, Probe, Rollout};
 use crate::scenario::Scenario;
 use crate::time::HumanDuration;
-use crate::traffic::{Format, TrafficSpec, chat_input, chat_output};
+use crate::traffic::{Format, PrometheusSource, TrafficSpec, chat_input, chat_output};
 use crate::version::{SilentTokens, Version};
 
 /// Something wrong with one key.
@@ -269,6 +269,9 @@ fn clients(scenario: &Scenario, places: &Places) -> Check {
 fn traffic(spec: &TrafficSpec, places: &Places) -> Check {
     within("traffic.rate_scale", spec.rate_scale, 1e-4, 1e4)?;
     at_least_one("traffic.repeat", spec.repeat)?;
+    if let Some(source) = &spec.prometheus {
+        return prometheus(spec, source, places);
+    }
     match (&spec.file, &spec.generate) {
         (Some(_), Some(_)) => Err(problem(
             "traffic",
@@ -276,30 +279,19 @@ fn traffic(spec: &TrafficSpec, places: &Places) -> Check {
             "keep the one that the traffic comes from",
         )),
         (None, None) => {
-            let help =
-                "add file = \"trace.csv.gz\", or a [traffic.generate] table with duration and rate_per_s";
-            Err(problem("traffic", "has neither `file` nor `generate`", help))
+            let help = "add file = \"trace.csv.gz\", a [traffic.generate] table with duration and rate_per_s, or prometheus \
+                        = { url, selector, days }";
+            Err(problem("traffic", "has none of `file`, `generate` and `prometheus`", help))
         }
         (Some(file), None) if file.as_os_str().is_empty() => {
             Err(problem("traffic.file", "is empty", "give the path of a trace file"))
         }
         (Some(_), None) => file::check(spec),
         (None, Some(generate)) => {
-            let odd = [
-                ("traffic.format", spec.format != Format::Auto),
-                ("traffic.repeat", spec.repeat != 1),
-                ("traffic.sort", spec.sort),
-                ("traffic.time_zone", spec.time_zone.is_some()),
-                ("traffic.dequantise", spec.dequantise),
-                ("traffic.longest_request", spec.longest_request.is_some()),
-                ("traffic.only", spec.only.is_some()),
-                ("traffic.assume_tokens", spec.assume_tokens.is_some()),
-                ("traffic.bursts", spec.bursts.is_some()),
-            ];
-            for (key, changed) in odd {
-                if changed && places.is_set(key) {
-                    return Err(problem(key, "is for a file, but the traffic is generated", "leave it out"));
-                }
+            no_keys_of_files(spec, places, "the traffic is generated")?;
+            if spec.assume_tokens.is_some() {
+                let what = "is for a file, but the traffic is generated";
+                return Err(problem("traffic.assume_tokens", what, "leave it out"));
             }
             // Written out, a scenario has its defaults too.
             let own =
@@ -318,6 +310,48 @@ fn traffic(spec: &TrafficSpec, places: &Places) -> Check {
             generated::check(generate, spec.rate_scale)
         }
     }
+}
+
+/// Keys that say how a file is to be read mean nothing for other traffic.
+fn no_keys_of_files(spec: &TrafficSpec, places: &Places, instead: &str) -> Check {
+    let odd = [
+        ("traffic.format", spec.format != Format::Auto),
+        ("traffic.repeat", spec.repeat != 1),
+        ("traffic.sort", spec.sort),
+        ("traffic.time_zone", spec.time_zone.is_some()),
+        ("traffic.dequantise", spec.dequantise),
+        ("traffic.longest_request", spec.longest_request.is_some()),
+        ("traffic.only", spec.only.is_some()),
+        ("traffic.bursts", spec.bursts.is_some()),
+    ];
+    for (key, changed) in odd {
+        if changed && places.is_set(key) {
+            return Err(problem(key, format_args!("is for a file, but {instead}"), "leave it out"));
+        }
+    }
+    Ok(())
+}
+
+fn prometheus(spec: &TrafficSpec, source: &PrometheusSource, places: &Places) -> Check {
+    for (key, given) in [("file", spec.file.is_some()), ("generate", spec.generate.is_some())] {
+        if given {
+            let message = format!("has both `prometheus` and `{key}`");
+            return Err(problem("traffic", message, "keep the one that the traffic comes from"));
+        }
+    }
+    no_keys_of_files(spec, places, "the traffic is Prometheus' history")?;
+    file::check(spec)?;
+    if source.url.is_empty() {
+        let help = "give the server, such as \"http://prometheus:9090\"";
+        return Err(problem("traffic.prometheus.url", "is empty", help));
+    }
+    within("traffic.prometheus.days", source.days, 1e-4, 190.0)?;
+    let step_s = source.step.unwrap_or(PrometheusSource::STEP).as_secs_f64();
+    if step_s.fract() != 0.0 {
+        let help = "give whole seconds, such as \"60s\"";
+        return Err(problem("traffic.prometheus.step", format_args!("is {step_s} s"), help));
+    }
+    within("traffic.prometheus.step", step_s, 1.0, 3600.0)
 }
 
 fn rollout(rollout: &Rollout) -> Check {

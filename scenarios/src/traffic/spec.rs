@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::archetypes::Archetype;
 use super::bursts::{Arrivals, Bursts, Clients, Flicker, Noise, OnOff};
@@ -16,7 +17,7 @@ use crate::error::TraceError;
 use crate::random::Keyed;
 use crate::time::{HumanDuration, WallTime};
 
-/// Where requests come from: exactly one of `file` and `generate`.
+/// Where requests come from: exactly one of `file`, `prometheus` and `generate`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrafficSpec {
@@ -54,6 +55,9 @@ pub struct TrafficSpec {
     /// How requests that are drawn from a series of rates lie around them. Absent: a Poisson process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bursts: Option<Bursts>,
+    /// What a Prometheus server recorded of the fleet. The command line fetches it; it is then read from its cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<PrometheusSource>,
     /// Draw the traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generate: Option<Generate>,
@@ -98,6 +102,65 @@ pub struct AssumeTokens {
     pub max_output_tokens: u32,
 }
 
+/// A Prometheus server, and what to ask it for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrometheusSource {
+    /// The server: "http://prometheus:9090", a path where it has one. Credentials come from the environment.
+    pub url: String,
+    /// Which replicas, as PromQL label matchers: `job="vllm"`. Absent: all.
+    #[serde(default)]
+    pub selector: String,
+    /// How far back.
+    pub days: f64,
+    /// Until when. Absent: the last full hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<WallTime>,
+    /// Time between points; no shorter than the server's scrape interval. Absent: a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<HumanDuration>,
+    /// Whose metrics.
+    #[serde(default)]
+    pub engine: MetricsOf,
+    /// The file that keeps what was fetched, relative to the scenario file. Absent: `prometheus-<hash>.json` beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
+}
+
+/// The engine whose names metrics have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricsOf {
+    /// Whichever is there.
+    #[default]
+    Auto,
+    /// vLLM: `vllm:request_success_total`.
+    Vllm,
+    /// SGLang: `sglang:num_requests_total`.
+    Sglang,
+    /// Text Generation Inference: `tgi_request_count`.
+    Tgi,
+    /// llama.cpp's server: `llamacpp:prompt_tokens_total`; it does not count requests.
+    Llamacpp,
+}
+
+impl PrometheusSource {
+    /// Time between points when nothing else is said.
+    pub const STEP: HumanDuration = HumanDuration::from_secs(60);
+
+    /// The file that keeps what was fetched.
+    #[must_use]
+    pub fn cache_file(&self) -> PathBuf {
+        self.cache.clone().unwrap_or_else(|| {
+            let step = self.step.unwrap_or(Self::STEP).as_nanos();
+            let asked = format!("{}\n{}\n{:?}\n{step}", self.url, self.selector, self.engine);
+            let hash: String =
+                Sha256::digest(asked).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+            format!("prometheus-{hash}.json").into()
+        })
+    }
+}
+
 /// A trace file's format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -129,6 +192,8 @@ pub enum Format {
     EnvoyJson,
     /// A series of rates, `time,rate`: requests are drawn at them, with lengths from `assume_tokens`.
     RateCsv,
+    /// A fleet's history out of Prometheus, as `slackwater trace fetch` writes it.
+    PrometheusJson,
     /// OpenTelemetry spans of generative AI in OTLP/JSON.
     OtlpJson,
     /// The detailed result of `vllm bench serve`.
@@ -241,10 +306,21 @@ impl TrafficSpec {
     /// # Errors
     /// When the file can't be opened or its format is not recognised.
     pub fn open(&self, seed: u64, prefixes: bool) -> Result<Box<dyn Traffic + Send>, TraceError> {
-        match (&self.file, &self.generate) {
+        let fetched = self.prometheus.as_ref().map(PrometheusSource::cache_file);
+        match (self.file.as_ref().or(fetched.as_ref()), &self.generate) {
             (Some(file), _) => {
+                if fetched.is_some() && !file.exists() {
+                    return Err(TraceError {
+                        path: file.display().to_string(),
+                        row: None,
+                        problem: "what traffic.prometheus asks for is not fetched yet".into(),
+                        help: "`slackwater simulate` fetches it, and `slackwater trace fetch` by itself"
+                            .into(),
+                        source: None,
+                    });
+                }
                 let options = ReadOptions {
-                    format: self.format,
+                    format: if fetched.is_some() { Format::PrometheusJson } else { self.format },
                     rate_scale: self.rate_scale,
                     repeat: self.repeat,
                     sort: self.sort,
@@ -266,8 +342,8 @@ impl TrafficSpec {
             (None, None) => Err(TraceError {
                 path: "traffic".into(),
                 row: None,
-                problem: "neither a file nor a generator is given".into(),
-                help: "set traffic.file, or traffic.generate".into(),
+                problem: "no file, no Prometheus server and no generator is given".into(),
+                help: "set traffic.file, traffic.prometheus or traffic.generate".into(),
                 source: None,
             }),
         }

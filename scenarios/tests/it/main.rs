@@ -8,6 +8,7 @@ mod drawn;
 mod generator;
 mod import_errors;
 mod import_formats;
+mod import_history;
 mod import_logs;
 mod import_spans;
 mod imports;
