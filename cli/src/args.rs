@@ -25,6 +25,9 @@ pub(crate) enum Command {
     /// Search for safe windows: when to roll, with what drain timeout, how, at what risk.
     #[command(after_help = PLAN_EXIT_CODES)]
     Plan(PlanArguments),
+    /// Look at a plan again, in under a second: is it still safe to start, or to go on?
+    #[command(after_help = CHECK_EXIT_CODES)]
+    Check(CheckArguments),
     /// Is a plan right? Plan each day of a history from the days before it, and replay it as it came.
     #[command(after_help = TRACE_EXIT_CODES)]
     Backtest(BacktestArguments),
@@ -112,6 +115,9 @@ const PLAN_EXIT_CODES: &str = "\
 Exit codes: 0 a window was found, 3 there is none, 1 could not be planned, 2 wrong arguments,
 130 interrupted (what was known by then is printed, marked as partial).";
 
+const CHECK_EXIT_CODES: &str =
+    "Exit codes: 0 safe, 3 not safe, 1 could not be checked, 2 wrong arguments.";
+
 const TRACE_EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.";
 
 /// Arguments of `simulate`.
@@ -194,6 +200,41 @@ pub(crate) struct PlanArguments {
     /// Write report.html, report.md, plan.toml, plan.json, windows.csv and plots into this folder.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    /// The folder that `plan --out` wrote, or the plan.toml in it.
+    pub(crate) plan: PathBuf,
+
+    /// As if it were this time ("2026-01-05T03:00:00Z").
+    #[arg(long, value_name = "TIME")]
+    pub(crate) now: Option<slackwater_scenarios::WallTime>,
+
+    /// Requests a second at present.
+    #[arg(long, value_name = "X", conflicts_with = "prometheus")]
+    pub(crate) live_rate: Option<f64>,
+
+    /// Ask this Prometheus server for the present rate.
+    #[arg(long, value_name = "URL")]
+    pub(crate) prometheus: Option<String>,
+
+    /// With --prometheus: which series, as in `job="vllm"`.
+    #[arg(long, value_name = "LABELS", default_value = "", requires = "prometheus")]
+    pub(crate) selector: String,
+
+    /// The rollout is under way, and these replicas serve the new version already.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with = "journal")]
+    pub(crate) done: Vec<String>,
+
+    /// The rollout is under way; its journal (a JSON record a line) says how far it is.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: Option<PathBuf>,
+
+    /// Print the answer as JSON on standard output, in place of the text.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Arguments of `backtest`.

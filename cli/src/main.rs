@@ -2,6 +2,7 @@
 
 mod args;
 mod backtest;
+mod check;
 mod history;
 mod output;
 mod plan;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         Command::Backtest(arguments) => {
             return backtest::backtest(&arguments).unwrap_or_else(|error| output::failed(&error));
         }
+        Command::Check(arguments) => return check::check(&arguments).unwrap_or_else(|error| output::failed(&error)),
         Command::Plan(arguments) => return plan::plan(&arguments).unwrap_or_else(|error| output::failed(&error)),
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Trace(arguments) => trace::trace(&arguments),

@@ -81,16 +81,17 @@ pub(crate) fn ask_of(
     let scenario = Scenario::load_with(scenario, &overrides)?;
     let hash = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut inputs = BTreeMap::from([("scenario".to_owned(), hash(scenario.to_toml().as_bytes()))]);
-    let history = match &scenario.traffic.file {
-        Some(file) => {
-            output::say(&format!("reading {}", file.display()));
+    crate::history::fetch_for(&scenario)?;
+    let history = match scenario.traffic.generate {
+        None => {
+            output::say("reading the history");
             let trace = scenario.load_traffic()?;
             if !trace.report.sha256.is_empty() {
                 inputs.insert(trace.report.source.clone(), trace.report.sha256.clone());
             }
             Some(Arc::new(trace))
         }
-        None => None,
+        Some(_) => None,
     };
     Ok(Ask { scenario, slackwater: env!("CARGO_PKG_VERSION").to_owned(), inputs, history })
 }
@@ -104,6 +105,7 @@ fn write(folder: &Path, answered: &Answered, arguments: &PlanArguments) -> anyho
     };
     let planned: &Planned = &answered.planned;
     file("plan.json", &serde_json::to_string_pretty(planned).context("the plan can't be written as JSON")?)?;
+    file("check.json", &serde_json::to_string(&answered.kit).context("the kit can't be written as JSON")?)?;
     match &answered.plan {
         Some(plan) => {
             let text = toml::to_string(plan).context("the plan can't be written as TOML")?;

@@ -18,7 +18,7 @@ use crate::future::{Forecast, Futures, LEAD_PS, Source};
 use crate::plan::{PlanError, seconds};
 use crate::planned::{Planned, Verdict};
 use crate::screen::quantile;
-use crate::stretch::{Attempt, SHORT_WARM_UP_PS, Tried, ps, run};
+use crate::stretch::{Attempt, SHORT_WARM_UP_PS, Tried, run};
 use crate::trials::enough_for;
 
 /// Schema id of [`CheckKit`].
