@@ -21,4 +21,5 @@ mod routers;
 mod sessions;
 mod silence;
 mod swarm;
+mod trials;
 mod verdicts;

@@ -1,0 +1,225 @@
+//! What a plan answers.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use slackwater_planner::check::{Question, check};
+use slackwater_planner::plan::{Answered, Ask, PlanError, plan};
+use slackwater_planner::planned::{Answer, Verdict};
+use slackwater_planner::watch::{Unwatched, Watch};
+use slackwater_scenarios::Scenario;
+
+use crate::resampling::recorded;
+
+/// A fleet that is quick to simulate: few requests, and a rollout of some minutes. By day three requests a second come, more
+/// than one replica of the two carries; by night one in five seconds.
+pub(crate) const OFFICE: &str = r#"
+    seed = 11
+    [fleet]
+    replicas = 2
+    [from]
+    name = "old"
+    startup = { median = "30s", p95 = "45s" }
+    engine = { base = "a100-llama-3.1-8b", max_num_seqs = 4 }
+    [to]
+    name = "new"
+    [traffic.generate]
+    duration = "1h"
+    rate_per_s = 0.8
+    hourly = [1,1,1,1,1,1,15,15,15,15,15,15,15,15,15,15,15,15,1,1,1,1,1,1]
+    [slo]
+    ttft = "2s"
+    tpot = "100ms"
+    share = 0.9
+    [rollout]
+    soak = "30s"
+    drain_timeout = "60s"
+    [rollout.gate]
+    give_up = "5m"
+    [plan]
+    horizon = "24h"
+    every = "1h"
+    window = "1h"
+    futures = 4
+    risk = 0.05
+    certify_futures = 30
+    certify_windows = 2
+    drain_timeouts = ["5s", "30s"]
+"#;
+
+pub(crate) fn ask(text: &str, overrides: &[&str]) -> Ask {
+    let scenario = Scenario::parse_with(text, "test.toml", overrides).unwrap_or_else(|error| panic!("{error}"));
+    Ask { scenario, slackwater: "test".to_owned(), inputs: BTreeMap::new(), history: None }
+}
+
+pub(crate) fn answer(text: &str, overrides: &[&str]) -> Answered {
+    plan(&ask(text, overrides), &Unwatched).unwrap()
+}
+
+/// Catches: a window in the day, nights that are not found, figures that contradict each other.
+#[test]
+fn nights_are_safe_and_days_are_not() {
+    let Answered { planned, plan, .. } = answer(OFFICE, &[]);
+    assert_eq!(planned.answer, Answer::Go, "{:?}", planned.reasons);
+    let best = planned.recommended.as_ref().unwrap();
+    let hour = |start_s: f64| (start_s / 3600.0) as u32;
+    let by_day = |start_s: f64| (7..=16).contains(&hour(start_s));
+    assert!(!by_day(best.start_s) && !by_day(best.start_s + best.window_s), "{best:?}");
+    assert!(best.risk.upper <= best.risk.budget && best.risk.upper > 0.0);
+    assert!(best.duration_p50_s <= best.duration_p95_s && best.below_n_s > 0.0);
+    assert!(best.risk.history_floor == 1.0, "no recorded day stands behind a profile");
+    assert_eq!(planned.windows.len(), 24);
+    for start in &planned.windows {
+        match start.verdict {
+            Verdict::Safe => assert_eq!(start.by, "certified"),
+            Verdict::Unsafe => assert!(by_day(start.start_s) || hour(start.start_s) == 6, "{start:?}"),
+            Verdict::Undecided => {}
+        }
+        if by_day(start.start_s) {
+            assert_ne!(start.verdict, Verdict::Safe);
+            assert!(start.risk.estimate > 0.5, "{start:?}");
+        }
+    }
+    // Capacity grows with replicas and stands within its range.
+    assert_eq!(planned.capacity.len(), 2);
+    assert!(planned.capacity[0].rate_per_s < planned.capacity[1].rate_per_s);
+    assert!(planned.capacity.iter().all(|row| row.low <= row.rate_per_s && row.rate_per_s <= row.high));
+    // A longer drain timeout never cuts more in the same futures.
+    assert!(planned.drain.windows(2).all(|pair| pair[0].cut >= pair[1].cut), "{:?}", planned.drain);
+    assert_eq!(planned.drain.iter().filter(|row| row.recommended).count(), 1);
+    // Strategies: all that the policy knows; what is impossible says why.
+    for name in ["rolling", "canary", "surge", "blue-green", "halves", "side-by-side", "recreate", "swap"] {
+        let row = planned.strategies.iter().find(|row| row.strategy == name).unwrap();
+        assert_eq!(row.possible, row.figures.is_some());
+        assert!(row.possible || !row.note.is_empty(), "{row:?}");
+    }
+    let kinds: Vec<&str> = planned.sensitivity.iter().map(|row| row.kind.as_str()).collect();
+    for kind in ["traffic", "slower", "verbose", "startup", "gpu_lost", "rollback"] {
+        assert!(kinds.contains(&kind), "{kinds:?}");
+    }
+    // The file that is run.
+    let plan = plan.unwrap();
+    plan.validate().unwrap();
+    assert_eq!(plan.rollout.drain.timeout.as_secs_f64(), best.drain_timeout_s);
+    assert_eq!(plan.gate.capacity.len(), 2);
+    assert!(!plan.windows.is_empty());
+    let again: slackwater_policy::Plan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
+    assert_eq!(again, plan);
+}
+
+/// Catches: an answer that depends on who came first.
+#[test]
+fn the_answer_does_not_move_with_the_threads() {
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| answer(OFFICE, &["plan.horizon=8h"]).planned)
+    };
+    let (one, three) = (with(1), with(3));
+    assert_eq!(one.hash, three.hash);
+    assert_eq!(one.windows, three.windows);
+    assert_eq!(one.recommended, three.recommended);
+    let other = answer(OFFICE, &["plan.horizon=8h", "seed=12"]).planned;
+    assert_ne!(one.hash, other.hash);
+}
+
+/// A search that is stopped says what it knows, and that it is not all.
+#[test]
+fn a_stopped_search_is_partial() {
+    struct Impatient(AtomicU64);
+    impl Watch for Impatient {
+        fn progress(&self, _: &str, _: u64, _: u64) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+        fn stopped(&self) -> bool {
+            self.0.load(Ordering::Relaxed) > 3
+        }
+    }
+    let answered = plan(&ask(OFFICE, &[]), &Impatient(AtomicU64::new(0))).unwrap();
+    assert!(answered.planned.partial);
+    assert_eq!(answered.planned.recommended, None);
+    assert!(answered.plan.is_none());
+}
+
+/// Requests that nothing can fulfil get a plain answer with what would work.
+#[test]
+fn impossible_requests_are_answered() {
+    // No hour has room: the load is always more than one replica carries.
+    let hopeless = answer(OFFICE, &["traffic.generate.rate_per_s=3", "traffic.generate.hourly=[]", "plan.horizon=4h"]).planned;
+    assert_eq!(hopeless.answer, Answer::NoGo);
+    assert!(hopeless.recommended.is_none() && !hopeless.nearest.is_empty(), "{:?}", hopeless.reasons);
+    // The service level is missed without any rollout.
+    let missed = answer(OFFICE, &["slo.ttft=\"1ms\"", "plan.horizon=4h"]).planned;
+    assert_eq!(missed.answer, Answer::NoGo);
+    assert!(missed.reasons[0].contains("without any rollout"), "{:?}", missed.reasons);
+    // A single replica can't roll, and what works is said.
+    let alone = answer(OFFICE, &["fleet.replicas=1", "traffic.generate.rate_per_s=0.1", "plan.horizon=4h"]).planned;
+    assert_eq!(alone.answer, Answer::NoGo);
+    assert!(alone.reasons[0].contains("single replica"), "{:?}", alone.reasons);
+    assert!(alone.nearest.iter().any(|way| way.contains("recreate")), "{:?}", alone.nearest);
+    let recreate = alone.strategies.iter().find(|row| row.strategy == "recreate").unwrap();
+    assert!(recreate.possible && recreate.figures.is_some());
+    // Nothing to learn from.
+    let file = OFFICE.replace("[traffic.generate]\n    duration = \"1h\"\n    rate_per_s = 0.8", "[traffic]\n    file = \"x.csv\"");
+    let file: String = file.lines().filter(|line| !line.contains("hourly")).collect::<Vec<_>>().join("\n");
+    let nothing = plan(&ask(&file, &[]), &Unwatched);
+    assert!(matches!(nothing, Err(PlanError::NoHistory(_))), "{nothing:?}");
+    let mut empty = ask(&file, &[]);
+    empty.history = Some(recorded(0, |_, _| 1.0));
+    assert!(matches!(plan(&empty, &Unwatched), Err(PlanError::NoHistory(_))));
+    // One day is one day.
+    let mut day = ask(&file, &["plan.horizon=2h", "plan.certify_windows=1"]);
+    day.history = Some(recorded(1, |_, _| 5.0));
+    let day = plan(&day, &Unwatched).unwrap().planned;
+    assert!(day.warnings.iter().any(|warning| warning.contains("less than a day and a half")), "{:?}", day.warnings);
+    let best = day.recommended.expect("one request in five seconds is no load");
+    assert_eq!(best.risk.comparable_days, 0);
+}
+
+/// With n comparable days the floor is 1/(n+1), and the report says what more would buy.
+#[test]
+fn the_floor_is_that_of_the_history() {
+    let file = OFFICE.replace("[traffic.generate]\n    duration = \"1h\"\n    rate_per_s = 0.8", "[traffic]\n    file = \"x.csv\"");
+    let file: String = file.lines().filter(|line| !line.contains("hourly")).collect::<Vec<_>>().join("\n");
+    let mut ask = ask(&file, &["plan.horizon=2h", "plan.certify_windows=1"]);
+    ask.history = Some(recorded(7, |_, _| 5.0));
+    let planned = plan(&ask, &Unwatched).unwrap().planned;
+    let best = planned.recommended.as_ref().unwrap();
+    assert!(best.start.starts_with("2026-01-12T"), "the day after the history: {}", best.start);
+    assert_eq!(best.risk.comparable_days, 5);
+    assert!((best.risk.history_floor - 1.0 / 6.0).abs() < 1e-12);
+    assert!(planned.reasons.iter().any(|reason| reason.contains("5 comparable days")), "{:?}", planned.reasons);
+}
+
+/// A plan looked at again: inside the window, outside of it, under too much load, and in the middle.
+#[test]
+fn a_plan_is_checked_again() {
+    let Answered { planned, kit, .. } = answer(OFFICE, &[]);
+    let best = planned.recommended.as_ref().unwrap();
+    let at = |second: f64| kit.start_ns + (second * 1e9) as i64;
+    let ask = |question: Question| check(&planned, &kit, &question).unwrap();
+    let inside = ask(Question { now_ns: at(best.start_s), ..Question::default() });
+    assert!(inside.safe, "{:?}", inside.reasons);
+    let noon = ask(Question { now_ns: at(12.0 * 3600.0), ..Question::default() });
+    assert!(!noon.safe && noon.options[0].risk.estimate > 0.5, "{noon:?}");
+    let busy = ask(Question { now_ns: at(best.start_s), live_rate: Some(3.0), ..Question::default() });
+    assert!(!busy.safe, "{:?}", busy.reasons);
+    let next_year = ask(Question { now_ns: at(400.0 * 86_400.0), ..Question::default() });
+    assert!(!next_year.safe && next_year.reasons[0].contains("new plan"));
+    let names = |checked: &slackwater_planner::check::Checked| {
+        let mut names: Vec<String> = checked.options.iter().map(|row| row.choice.clone()).collect();
+        names.sort();
+        names
+    };
+    let done = vec!["replica-0".to_owned()];
+    let middle = ask(Question { now_ns: at(best.start_s), done: done.clone(), ..Question::default() });
+    assert_eq!(names(&middle), ["continue", "go_back", "hold"]);
+    assert!(middle.safe, "{:?}", middle.reasons);
+    let late = ask(Question { now_ns: at(12.0 * 3600.0), done, ..Question::default() });
+    assert!(!late.safe);
+    assert_eq!(late.options[0].choice, "hold", "{:?}", late.options);
+    let unknown = Question { now_ns: at(0.0), done: vec!["nobody".to_owned()], ..Question::default() };
+    assert!(check(&planned, &kit, &unknown).is_err());
+    let mut other = kit.clone();
+    other.hash = "0".to_owned();
+    assert!(check(&planned, &other, &Question::default()).is_err());
+}

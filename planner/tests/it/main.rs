@@ -1,0 +1,5 @@
+//! The planner through its public face.
+
+mod answers;
+mod certificates;
+mod resampling;
