@@ -45,7 +45,7 @@ pub(crate) fn plan(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
         output::say(&format!("warning: {warning}"));
     }
     if let Some(folder) = &arguments.out {
-        write(folder, &answered, arguments)?;
+        write(folder, &answered)?;
     }
     if arguments.json {
         output::json(planned)?;
@@ -66,13 +66,17 @@ fn ask(arguments: &PlanArguments) -> anyhow::Result<Ask> {
     }
     if let Some(history) = &arguments.history {
         let path = history.to_str().with_context(|| {
-            format!("--history {}: the path is not valid UTF-8; rename the file or link to it", history.display())
+            format!(
+                "--history {}: the path is not valid UTF-8; rename the file or link to it",
+                history.display()
+            )
         })?;
         overrides.push(format!("traffic.file={}", toml::Value::from(path)));
         overrides.push("traffic.format=\"auto\"".to_owned());
     }
     let scenario = Scenario::load_with(&arguments.scenario, &overrides)?;
-    let hash = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hash =
+        |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut inputs = BTreeMap::from([("scenario".to_owned(), hash(scenario.to_toml().as_bytes()))]);
     let history = match &scenario.traffic.file {
         Some(file) => {
@@ -89,8 +93,9 @@ fn ask(arguments: &PlanArguments) -> anyhow::Result<Ask> {
 }
 
 /// Writes the folder of `--out`.
-fn write(folder: &Path, answered: &Answered, arguments: &PlanArguments) -> anyhow::Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+fn write(folder: &Path, answered: &Answered) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let file = |name: &str, content: &str| {
         let path = folder.join(name);
         std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
@@ -105,12 +110,18 @@ fn write(folder: &Path, answered: &Answered, arguments: &PlanArguments) -> anyho
         // A plan of an earlier run must not be taken for this one's.
         None => match std::fs::remove_file(folder.join("plan.toml")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove the old plan.toml from {}", folder.display()));
+                return Err(error)
+                    .with_context(|| format!("cannot remove the old plan.toml from {}", folder.display()));
             }
             _ => output::say("no plan.toml: there is no window to write into it"),
         },
     }
-    let _ = arguments;
+    // An argument need not be UTF-8; in a report it is shown as far as it is.
+    let command_line: Vec<String> =
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let context = slackwater_reports::ReportContext { command_line: command_line.join(" ") };
+    slackwater_reports::write_plan_report(folder, planned, &context)?;
+    output::say(&format!("report: {}", folder.join("report.html").display()));
     Ok(())
 }
 

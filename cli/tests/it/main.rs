@@ -3,6 +3,7 @@
 mod catalog;
 mod files;
 mod mistakes;
+mod plans;
 mod presets;
 mod strategies;
 mod traces;
