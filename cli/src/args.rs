@@ -34,11 +34,24 @@ pub(crate) enum Command {
     /// Look at a trace, convert it, fit a generator to it, or write one.
     #[command(subcommand, after_help = TRACE_EXIT_CODES)]
     Trace(Trace),
-    /// Print the JSON Schema of the scenario file.
-    Schema,
+    /// Print the JSON Schema of the scenario file, or of a plan's answer.
+    Schema {
+        /// Of what.
+        #[arg(default_value = "scenario")]
+        of: SchemaOf,
+    },
     /// Engine profiles computed from a GPU's data sheet and a model's shape.
     #[command(subcommand)]
     Presets(Presets),
+}
+
+/// What there is a schema of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaOf {
+    /// The scenario file.
+    Scenario,
+    /// What `plan --json` prints and `plan --out` writes as plan.json.
+    Plan,
 }
 
 /// What to do with presets.

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Arguments, Command};
+use crate::args::{Arguments, Command, SchemaOf};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -30,7 +30,12 @@ fn main() -> ExitCode {
         Command::Plan(arguments) => return plan::plan(&arguments).unwrap_or_else(|error| output::failed(&error)),
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Trace(arguments) => trace::trace(&arguments),
-        Command::Schema => output::json(&slackwater_scenarios::scenario_json_schema()),
+        Command::Schema { of: SchemaOf::Scenario } => {
+            output::json(&slackwater_scenarios::scenario_json_schema())
+        }
+        Command::Schema { of: SchemaOf::Plan } => {
+            output::json(&slackwater_planner::planned::planned_json_schema())
+        }
         Command::Presets(arguments) => presets::presets(&arguments),
     };
     match done {

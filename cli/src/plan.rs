@@ -40,7 +40,7 @@ pub(crate) fn plan(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
         output::say(&format!("warning: {warning}"));
     }
     if let Some(folder) = &arguments.out {
-        write(folder, &answered, arguments)?;
+        write(folder, &answered)?;
     }
     if arguments.json {
         output::json(planned)?;
@@ -73,7 +73,10 @@ pub(crate) fn ask_of(
     }
     if let Some(history) = history {
         let path = history.to_str().with_context(|| {
-            format!("--history {}: the path is not valid UTF-8; rename the file or link to it", history.display())
+            format!(
+                "--history {}: the path is not valid UTF-8; rename the file or link to it",
+                history.display()
+            )
         })?;
         overrides.push(format!("traffic.file={}", toml::Value::from(path)));
         overrides.push("traffic.format=\"auto\"".to_owned());
@@ -97,8 +100,9 @@ pub(crate) fn ask_of(
 }
 
 /// Writes the folder of `--out`.
-fn write(folder: &Path, answered: &Answered, arguments: &PlanArguments) -> anyhow::Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+fn write(folder: &Path, answered: &Answered) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let file = |name: &str, content: &str| {
         let path = folder.join(name);
         std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
@@ -114,12 +118,18 @@ fn write(folder: &Path, answered: &Answered, arguments: &PlanArguments) -> anyho
         // A plan of an earlier run must not be taken for this one's.
         None => match std::fs::remove_file(folder.join("plan.toml")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove the old plan.toml from {}", folder.display()));
+                return Err(error)
+                    .with_context(|| format!("cannot remove the old plan.toml from {}", folder.display()));
             }
             _ => output::say("no plan.toml: there is no window to write into it"),
         },
     }
-    let _ = arguments;
+    // An argument need not be UTF-8; in a report it is shown as far as it is.
+    let command_line: Vec<String> =
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let context = slackwater_reports::ReportContext { command_line: command_line.join(" ") };
+    slackwater_reports::write_plan_report(folder, planned, &context)?;
+    output::say(&format!("report: {}", folder.join("report.html").display()));
     Ok(())
 }
 

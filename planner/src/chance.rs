@@ -5,11 +5,12 @@
 //! I_p(a, b) is the regularised incomplete beta function: P(X <= k) = 1 - I_p(k + 1, n - k) for X ~ Binomial(n, p)
 //! ```
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use statrs::function::beta::checked_beta_reg;
 
 /// What is known of a probability after a number of independent futures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Risk {
     /// Misses over futures.
     pub estimate: f64,
@@ -133,7 +134,9 @@ mod tests {
         assert!((lower(20, 20, 0.05) - 0.05_f64.powf(1.0 / 20.0)).abs() < 1e-12);
         assert_eq!((lower(0, 20, 0.05), upper(20, 20, 0.05)), (0.0, 1.0));
         // R: binom.test(5, 100, conf.level = 0.90) gives 0.01991 and 0.10225.
-        assert!((lower(5, 100, 0.05) - 0.019_91).abs() < 1e-4 && (upper(5, 100, 0.05) - 0.102_25).abs() < 1e-4);
+        assert!(
+            (lower(5, 100, 0.05) - 0.019_91).abs() < 1e-4 && (upper(5, 100, 0.05) - 0.102_25).abs() < 1e-4
+        );
         assert_eq!(clean_futures_needed(0.01, 0.05), 299);
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use slackwater_sim::Peaks;
 
@@ -14,8 +15,29 @@ use crate::chance::Risk;
 /// Schema id of [`Planned`].
 pub const PLANNED_SCHEMA: &str = "slackwater.planned/1";
 
+/// The JSON Schema of [`Planned`]. What the simulator and the policy own is described there in outline only: a whole simulated rollout is
+/// an object (`slackwater.result/1`), a guarded figure a name.
+#[must_use]
+pub fn planned_json_schema() -> serde_json::Value {
+    schemars::schema_for!(Planned).into()
+}
+
+/// The fields of [`slackwater_sim::SloFacts`], whose crate knows no schemas.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct SloSchema {
+    /// Time to first token, seconds.
+    ttft_s: f64,
+    /// Time per output token, seconds.
+    tpot_s: f64,
+    /// End to end, seconds.
+    e2e_s: Option<f64>,
+    /// Share of requests that must meet all bounds.
+    share: f64,
+}
+
 /// The answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// A window is certified, and nothing speaks against it.
@@ -27,7 +49,7 @@ pub enum Answer {
 }
 
 /// What is said of a start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Certified within the risk budget, on fresh futures.
@@ -39,7 +61,7 @@ pub enum Verdict {
 }
 
 /// The whole answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Planned {
     /// Always [`PLANNED_SCHEMA`].
     pub schema: String,
@@ -64,6 +86,7 @@ pub struct Planned {
     /// What is upgraded.
     pub fleet: FleetPlanned,
     /// The service level.
+    #[schemars(with = "SloSchema")]
     pub slo: slackwater_sim::SloFacts,
     /// What was asked.
     pub asked: Asked,
@@ -104,7 +127,7 @@ pub struct Planned {
 }
 
 /// What is upgraded.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FleetPlanned {
     /// The old version's name.
     pub from: String,
@@ -125,7 +148,7 @@ pub struct FleetPlanned {
 }
 
 /// What was asked.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Asked {
     /// The risk budget.
     pub risk: f64,
@@ -150,7 +173,7 @@ pub struct Asked {
 }
 
 /// The traffic that was learnt from.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryFacts {
     /// `profile` (stated, drawn) or `recorded`.
     pub kind: String,
@@ -173,7 +196,7 @@ pub struct HistoryFacts {
 }
 
 /// The window to use.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Recommended {
     /// When to start.
     pub start: String,
@@ -218,7 +241,7 @@ pub struct Recommended {
 }
 
 /// A risk, its budget, and what the history can't promise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RiskFacts {
     /// Misses over futures.
     pub estimate: f64,
@@ -240,7 +263,7 @@ pub struct RiskFacts {
 }
 
 /// Latencies without the rollout and with it, seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LatencyChange {
     /// Time to first token, median.
     pub ttft_p50_s: (Option<f64>, Option<f64>),
@@ -257,7 +280,7 @@ pub struct LatencyChange {
 }
 
 /// A window tried on fresh futures.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CertifiedWindow {
     /// Its first start.
     pub start: String,
@@ -274,7 +297,7 @@ pub struct CertifiedWindow {
 }
 
 /// What is known of one start.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StartVerdict {
     /// When.
     pub start: String,
@@ -317,7 +340,7 @@ pub struct StartVerdict {
 }
 
 /// The load in a slot of time.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LoadSlot {
     /// Since the horizon's start.
     pub at_s: f64,
@@ -330,7 +353,7 @@ pub struct LoadSlot {
 }
 
 /// What so many replicas carry.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CapacityRange {
     /// Serving.
     pub replicas: u32,
@@ -343,7 +366,7 @@ pub struct CapacityRange {
 }
 
 /// One drain timeout.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DrainRow {
     /// How long a draining replica may finish.
     pub timeout_s: f64,
@@ -370,7 +393,7 @@ pub struct DrainRow {
 }
 
 /// How long drained replicas take, in one hour of the day.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DrainHour {
     /// Local hour, 0 to 23.
     pub hour: u32,
@@ -381,7 +404,7 @@ pub struct DrainHour {
 }
 
 /// What to set elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Matching {
     /// nginx: `proxy_read_timeout`, at least.
     pub proxy_read_timeout_s: f64,
@@ -395,7 +418,7 @@ pub struct Matching {
 }
 
 /// One strategy.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StrategyRow {
     /// Its name, as the scenario has it.
     pub strategy: String,
@@ -410,7 +433,7 @@ pub struct StrategyRow {
 }
 
 /// What a strategy comes to at the recommended start.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StrategyFigures {
     /// Missed service level, or not ended well.
     pub risk: Risk,
@@ -435,7 +458,7 @@ pub struct StrategyFigures {
 }
 
 /// One thing that may turn out otherwise.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SensitivityRow {
     /// What, in words.
     pub change: String,
@@ -452,9 +475,10 @@ pub struct SensitivityRow {
 }
 
 /// A band for a live figure.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Band {
     /// The figure, as the plan file's guards name it.
+    #[schemars(with = "String")]
     pub figure: slackwater_policy::Figure,
     /// The largest value of a rollout that goes as predicted stays below this, but for the false-pause rate.
     pub limit: f64,
@@ -465,16 +489,17 @@ pub struct Band {
 }
 
 /// The rollout as it is expected to go: means over the certified futures.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExpectedRollout {
     /// The largest values of live figures: medians.
     pub peaks: ExpectedPeaks,
     /// One rollout in full, of a future of middling duration: the simulator's own result.
+    #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
     pub sample: Option<Box<slackwater_sim::SimulationResult>>,
 }
 
 /// See [`Peaks`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExpectedPeaks {
     /// Median over futures of the largest 10 s median of the time to first token.
     pub ttft_p50_s: f64,
@@ -508,7 +533,7 @@ impl ExpectedPeaks {
 }
 
 /// One of today's ways, at the same horizon.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TodayRow {
     /// In words: "03:00 and `sleep 60`".
     pub way: String,

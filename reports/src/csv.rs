@@ -103,7 +103,7 @@ pub fn series(result: &SimulationResult) -> Result<String, CsvError> {
     table(head, rows)
 }
 
-fn table(head: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> Result<String, CsvError> {
+pub(crate) fn table(head: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> Result<String, CsvError> {
     let mut out = Writer::from_writer(Vec::new());
     let failed = |error: ::csv::Error| CsvError(error.to_string());
     out.write_record(head).map_err(failed)?;
@@ -114,10 +114,10 @@ fn table(head: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> Result<S
     String::from_utf8(bytes).map_err(|error| CsvError(error.to_string()))
 }
 
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if value.is_finite() { value.to_string() } else { String::new() }
 }
 
-fn optional(value: Option<f64>) -> String {
+pub(crate) fn optional(value: Option<f64>) -> String {
     value.map_or_else(String::new, number)
 }

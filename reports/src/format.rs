@@ -177,7 +177,7 @@ fn two_decimals(value: f64) -> String {
 }
 
 /// Drops zeros that say nothing: `2.50` is `2.5`, `3.00` is `3`.
-fn trim(text: &str) -> String {
+pub(crate) fn trim(text: &str) -> String {
     if text.contains('.') {
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
     } else {

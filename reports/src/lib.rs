@@ -5,6 +5,7 @@
 //!   (plain data)     ├─ plots ──── SVG ── PNG
 //!                    ├─ tables ─── csv
 //!                    └─ all of it ─ html ── write_report(dir)
+//! Planned, TraceFigures: likewise, in `plan` and `trace`
 //! ```
 //!
 //! Nothing is simulated or decided here: every number shown is in the result, or is a selection from it (the worst move, the share of a
@@ -22,7 +23,7 @@ pub mod trace;
 mod verdict;
 mod write;
 
-pub use plan::plan_text;
+pub use plan::{plan_text, write_plan_report};
 pub use text::phase_table;
 pub use verdict::{Standing, Verdict, verdict, verdict_sentence};
 pub use write::{ReportContext, ReportError, write_report};

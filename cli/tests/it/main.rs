@@ -4,6 +4,7 @@ mod catalog;
 mod files;
 mod history;
 mod mistakes;
+mod plans;
 mod presets;
 mod strategies;
 mod traces;

@@ -118,7 +118,7 @@ impl Panel {
     }
 
     /// Time along the bottom, with its title when asked for.
-    pub(crate) fn time_axis(&self, sheet: &mut Sheet, clock: Clock, titled: bool) {
+    pub(crate) fn time_axis(&self, sheet: &mut Sheet, clock: &Clock, titled: bool) {
         self.floor(sheet);
         let (from, until) = self.x.range();
         let room = self.right - self.left;

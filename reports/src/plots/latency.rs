@@ -29,7 +29,15 @@ pub fn latency(result: &SimulationResult, style: Style) -> String {
         text.push_str("The rollout and its surroundings; all of the time is in series.csv.");
     }
     let mut sheet = Sheet::new(style, "Latency over time", &text);
-    let kinds = [
+    if !any(result) {
+        return sheet.no_data("no request completed in this result");
+    }
+    panels(&mut sheet, result, view, (&Clock::of(&result.traffic), 50.0));
+    sheet.finish()
+}
+
+fn kinds(result: &SimulationResult) -> [Kind; 2] {
+    [
         Kind {
             heading: "time to first token (TTFT)",
             p50: |s| &s.ttft_p50_s,
@@ -44,13 +52,19 @@ pub fn latency(result: &SimulationResult, style: Style) -> String {
             bound_s: result.slo.tpot_s,
             say: token_time,
         },
-    ];
-    let any = kinds
-        .iter()
-        .any(|k| (k.p50)(&result.series).iter().chain((k.p99)(&result.series)).any(Option::is_some));
-    if !any || result.series.at_s.is_empty() {
-        return sheet.no_data("no request completed in this result");
-    }
+    ]
+}
+
+/// Whether there is anything to draw.
+pub(super) fn any(result: &SimulationResult) -> bool {
+    let series = &result.series;
+    let seen = |k: &Kind| (k.p50)(series).iter().chain((k.p99)(series)).any(Option::is_some);
+    kinds(result).iter().any(seen) && !series.at_s.is_empty()
+}
+
+/// Both panels with their legend, below what is on the sheet, from this left edge on.
+pub(super) fn panels(sheet: &mut Sheet, result: &SimulationResult, view: View, (clock, left): (&Clock, f64)) {
+    let kinds = kinds(result);
     let baseline = result.baseline.as_deref();
     let mut entries = vec![
         (Swatch::Line(Pen::new(Ink::Orange, 2.0)), "p99"),
@@ -62,18 +76,16 @@ pub fn latency(result: &SimulationResult, style: Style) -> String {
     }
     sheet.legend(&entries);
     for (i, kind) in kinds.iter().enumerate() {
-        panel(&mut sheet, result, baseline, kind, view, i + 1 == kinds.len());
+        panel(sheet, (result, baseline), kind, view, (clock, left, i + 1 == kinds.len()));
     }
-    sheet.finish()
 }
 
 fn panel(
     sheet: &mut Sheet,
-    result: &SimulationResult,
-    baseline: Option<&SimulationResult>,
+    (result, baseline): (&SimulationResult, Option<&SimulationResult>),
     kind: &Kind,
     view: View,
-    last: bool,
+    (clock, left, last): (&Clock, f64, bool),
 ) {
     let columns = sheet.style.form.columns();
     let lines = |of: &SimulationResult| {
@@ -90,7 +102,7 @@ fn panel(
 
     let top = sheet.cursor + 24.0;
     let bottom = top + 150.0;
-    let (left, right) = (50.0, sheet.width() - 14.0);
+    let right = sheet.width() - 14.0;
     let panel = Panel {
         x: Axis::linear(view.from, view.until, left, right),
         y: Axis::log(low / 1.15, high * 1.3, bottom, top),
@@ -104,9 +116,6 @@ fn panel(
         panel.band(sheet, from, until);
     }
     panel.rules(sheet, 6, kind.say);
-    if let Some((from, until)) = rollout {
-        panel.band_name(sheet, from, until, "rollout");
-    }
     panel.heading(sheet, kind.heading);
     for (lines, pens) in [
         (other.as_ref(), [Pen::new(Ink::Baseline, 1.2).alpha(0.75); 2]),
@@ -123,6 +132,10 @@ fn panel(
         sheet.line(vec![(left, y), (right, y)], Pen::new(Ink::Red, 1.6).dashed());
         sheet.label((right - 2.0, y - 5.0), &format!("SLO {}", (kind.say)(bound)), Ink::Text, Anchor::End);
     }
-    panel.time_axis(sheet, Clock::of(&result.traffic), last);
+    // Last of all, or the bound would cross it out.
+    if let Some((from, until)) = rollout {
+        panel.band_name(sheet, from, until, "rollout");
+    }
+    panel.time_axis(sheet, clock, last);
     sheet.cursor = bottom + if last { 34.0 } else { 20.0 };
 }

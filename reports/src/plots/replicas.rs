@@ -45,7 +45,7 @@ pub fn replicas(result: &SimulationResult, style: Style) -> String {
         _ => {
             let bottom = sheet.cursor;
             let panel = frame.panel(bottom, bottom, Axis::linear(0.0, 1.0, bottom, bottom));
-            panel.time_axis(&mut sheet, Clock::of(&result.traffic), true);
+            panel.time_axis(&mut sheet, &Clock::of(&result.traffic), true);
             sheet.cursor = bottom + 34.0;
         }
     }
@@ -238,6 +238,6 @@ fn moves(sheet: &mut Sheet, result: &SimulationResult, rollout: &RolloutResult, 
         let (top, bottom) = (panel.top + row as f64 * height, panel.top + (row + 1) as f64 * height);
         fault_marks(sheet, result, name, &Panel { top, bottom, ..panel });
     }
-    panel.time_axis(sheet, Clock::of(&result.traffic), true);
+    panel.time_axis(sheet, &Clock::of(&result.traffic), true);
     sheet.cursor = bottom + 34.0;
 }

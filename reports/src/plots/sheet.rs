@@ -154,6 +154,15 @@ impl Sheet {
             match *swatch {
                 Swatch::Line(pen) => self.line(vec![(x, y), (x + 17.0, y)], pen),
                 Swatch::Block(ink, alpha) => self.rect(x + 2.0, y - 5.0, 13.0, 10.0, ink, alpha),
+                Swatch::Framed(ink) => {
+                    self.rect(x + 2.0, y - 5.0, 13.0, 10.0, ink, 1.0);
+                    let (l, r, t, b) = (x + 2.0, x + 15.0, y - 5.0, y + 5.0);
+                    self.line(vec![(l, t), (r, t), (r, b), (l, b), (l, t)], Pen::new(Ink::Text, 1.8));
+                }
+                Swatch::Struck(ink, alpha) => {
+                    self.rect(x + 2.0, y - 5.0, 13.0, 10.0, ink, alpha);
+                    self.line(vec![(x + 2.0, y), (x + 15.0, y)], Pen::new(Ink::Text, 1.4));
+                }
             }
             self.text((x + 22.0, self.cursor), label, Face::Body, Ink::Text, Anchor::Start);
             x += wide;
@@ -306,6 +315,10 @@ impl Sheet {
 pub(crate) enum Swatch {
     Line(Pen),
     Block(Ink, f64),
+    /// A block with a frame.
+    Framed(Ink),
+    /// A block struck through.
+    Struck(Ink, f64),
 }
 
 fn point((x, y): (f64, f64)) -> (i32, i32) {

@@ -191,7 +191,7 @@ fn serving_strip(sheet: &mut Sheet, result: &SimulationResult, over: &Panel) {
     }
     sheet.area(area, Ink::Sky, 0.45);
     sheet.line(steps, Pen::new(Ink::Blue, 1.5));
-    panel.time_axis(sheet, Clock::of(&result.traffic), true);
+    panel.time_axis(sheet, &Clock::of(&result.traffic), true);
     sheet.cursor = bottom + 34.0;
 }
 

@@ -94,7 +94,7 @@ fn rate(figures: &TraceFigures, _: Option<Against<'_>>, style: Style) -> String 
     if let Some(at_s) = busiest {
         panel.band_name(&mut sheet, at_s, at_s + 600.0, "busiest 10 min");
     }
-    panel.time_axis(&mut sheet, Clock::starting(figures.import.epoch_ns, figures.span_s), true);
+    panel.time_axis(&mut sheet, &Clock::starting(figures.import.epoch_ns, figures.span_s), true);
     sheet.cursor = bottom + 34.0;
     sheet.finish()
 }

@@ -2,6 +2,8 @@
 
 mod hostile;
 mod made_up;
+mod made_up_plan;
+mod plans;
 mod plots;
 mod tables;
 mod traces;
