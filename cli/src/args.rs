@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::run_args::{Control, DeploymentCommand, History, Run, Status};
 use crate::trace_args::Trace;
 
 /// Upgrade the model on a box of GPUs without anybody noticing.
 ///
-/// Slackwater simulates a rolling upgrade of inference replicas on real traffic: who would have waited, who would have
-/// been cut, how long it would have taken.
+/// Slackwater simulates a rolling upgrade of inference replicas on real traffic (who would have waited, who would have
+/// been cut, how long it would have taken), and carries it out on the replicas themselves.
 #[derive(Debug, Parser)]
 #[command(name = "slackwater", version, max_term_width = 100)]
 pub(crate) struct Arguments {
@@ -25,6 +26,26 @@ pub(crate) enum Command {
     /// Look at a trace, convert it, fit a generator to it, or write one.
     #[command(subcommand, after_help = TRACE_EXIT_CODES)]
     Trace(Trace),
+    /// Carry a plan out on the replicas of this machine.
+    #[command(after_help = crate::run_args::EXIT_CODES)]
+    Run(Run),
+    /// How the rollout stands.
+    Status(Status),
+    /// Hold with all replicas serving: the replica in hand is finished or put back first.
+    Pause(Control),
+    /// Go on after a hold; parked replicas are tried again.
+    Resume(Control),
+    /// Give the approval that the plan asks for.
+    Approve(Control),
+    /// End, with the replica in hand restored to the old version and the others left as they are.
+    Abort(Control),
+    /// Take every replica back to the old version.
+    Rollback(Control),
+    /// The rollouts of a deployment, or one of them record by record.
+    History(History),
+    /// The deployment file: its schema, and what other programs need of it.
+    #[command(subcommand)]
+    Deployment(DeploymentCommand),
     /// Print the JSON Schema of the scenario file.
     Schema,
     /// Engine profiles computed from a GPU's data sheet and a model's shape.

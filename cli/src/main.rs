@@ -1,9 +1,14 @@
 //! The `slackwater` command: arguments in, results on standard output, talk on standard error, exit codes.
 
 mod args;
+mod control;
+mod history;
 mod output;
 mod presets;
 mod progress;
+mod run;
+mod run_args;
+mod run_view;
 mod simulate;
 mod trace;
 mod trace_args;
@@ -13,12 +18,22 @@ mod traffic;
 use std::process::ExitCode;
 
 use clap::Parser;
+use slackwater_exec::control::Order;
 
 use crate::args::{Arguments, Command};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
+        Command::Run(arguments) => return run::run(&arguments),
+        Command::Status(arguments) => control::status(&arguments),
+        Command::Pause(arguments) => control::order(&arguments, Order::Pause),
+        Command::Resume(arguments) => control::order(&arguments, Order::Resume),
+        Command::Approve(arguments) => control::order(&arguments, Order::Approve),
+        Command::Abort(arguments) => control::order(&arguments, Order::Abort),
+        Command::Rollback(arguments) => control::order(&arguments, Order::Rollback),
+        Command::History(arguments) => history::history(&arguments),
+        Command::Deployment(command) => control::deployment(&command),
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Trace(arguments) => trace::trace(&arguments),
         Command::Schema => output::json(&slackwater_scenarios::scenario_json_schema()),

@@ -30,6 +30,8 @@ mod metrics;
 pub mod preflight;
 pub mod procfs;
 pub mod recover;
+pub mod say;
+pub mod session;
 pub mod shell;
 pub mod supervisor;
 pub mod trouble;

@@ -61,7 +61,7 @@ pub async fn preflight(
     }
     disk(world, &mut found);
     memory(world, gpus, &mut found);
-    match world.balancer.prepare(places, &world.keep()).await {
+    match world.balancer.prepare(places).await {
         Ok(lines) => {
             let (warnings, will): (Vec<_>, Vec<_>) =
                 lines.into_iter().partition(|line| line.starts_with("warning: "));

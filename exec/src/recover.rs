@@ -101,7 +101,7 @@ pub fn script(world: &World, plan: &Plan) -> String {
         ));
     }
     line("\n# The balancer.");
-    for command in world.balancer.recovery(&places, &world.keep()) {
+    for command in world.balancer.recovery(&places) {
         let defines = command.contains("() {");
         line(&if defines { command } else { format!("{command} || failed=1") });
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use slackwater_policy::{Action, Command, Observed, Plan, ReplicaId, Reply, VersionRef};
@@ -285,16 +284,8 @@ impl World {
         live
     }
 
-    /// The name a folder of the journal's directory has for what adapters keep.
-    pub(crate) fn keep(&self) -> std::path::PathBuf {
-        self.deployment.directory.join("kept")
-    }
-
     pub(crate) fn make_folders(&self) -> Result<(), String> {
-        for folder in [self.deployment.directory.as_path(), Path::new(&self.keep())] {
-            fs::create_dir_all(folder)
-                .map_err(|error| format!("{} can't be made: {error}", folder.display()))?;
-        }
-        Ok(())
+        let folder = &self.deployment.directory;
+        fs::create_dir_all(folder).map_err(|error| format!("{} can't be made: {error}", folder.display()))
     }
 }

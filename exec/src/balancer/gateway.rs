@@ -1,6 +1,5 @@
 //! Slackwater's own gateway, by its admin interface. What it answers is so already: no request routed after the answer goes the old way.
 
-use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -173,7 +172,7 @@ impl Balancer for Gateway {
         })
     }
 
-    async fn prepare(&self, places: &[Place], _keep: &Path) -> Result<Vec<String>, Trouble> {
+    async fn prepare(&self, places: &[Place]) -> Result<Vec<String>, Trouble> {
         let listed = self.list().await?;
         for place in places {
             let Some(upstream) = listed.iter().find(|upstream| upstream.name == place.server()) else {
@@ -201,7 +200,7 @@ impl Balancer for Gateway {
         )])
     }
 
-    fn recovery(&self, places: &[Place], _keep: &Path) -> Vec<String> {
+    fn recovery(&self, places: &[Place]) -> Vec<String> {
         let Ok(base) = self.base() else { return Vec::new() };
         let (socket, origin) = match &base.address {
             Address::Unix(path) => {

@@ -4,7 +4,6 @@
 //! and again whether what it took out is still out (`keeper.rs`).
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -175,7 +174,7 @@ impl Balancer for Haproxy {
         Some(Live { answered: Some(sum("req_tot")), failed: Some(sum("hrsp_5xx")), ..Live::default() })
     }
 
-    async fn prepare(&self, places: &[Place], _keep: &Path) -> Result<Vec<String>, Trouble> {
+    async fn prepare(&self, places: &[Place]) -> Result<Vec<String>, Trouble> {
         for place in places {
             self.row(place).await?;
             // A state that there is not: with too few rights it is refused before it is read, and else nothing changes.
@@ -205,7 +204,7 @@ impl Balancer for Haproxy {
         Ok(lines)
     }
 
-    fn recovery(&self, places: &[Place], _keep: &Path) -> Vec<String> {
+    fn recovery(&self, places: &[Place]) -> Vec<String> {
         let socket = quote(&self.spec.socket.to_string_lossy());
         let mut lines = vec![format!(
             "haproxy_say() {{ if command -v socat >/dev/null; then echo \"$1\" | socat stdio UNIX-CONNECT:{socket}; else python3 -c 'import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.sendall((sys.argv[2] + chr(10)).encode()); sys.stdout.write(s.makefile().read())' {socket} \"$1\"; fi; }}"

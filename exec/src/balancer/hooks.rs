@@ -1,7 +1,5 @@
 //! Any balancer that commands can speak to.
 
-use std::path::Path;
-
 use async_trait::async_trait;
 
 use super::{Balancer, Member};
@@ -91,7 +89,7 @@ impl Balancer for Hooks {
         Some(Live { rate: Some(rate), ..Live::default() })
     }
 
-    async fn prepare(&self, places: &[Place], _keep: &Path) -> Result<Vec<String>, Trouble> {
+    async fn prepare(&self, places: &[Place]) -> Result<Vec<String>, Trouble> {
         let mut lines = Vec::new();
         for place in places {
             self.member(place).await?;
@@ -104,7 +102,7 @@ impl Balancer for Hooks {
         Ok(lines)
     }
 
-    fn recovery(&self, places: &[Place], _keep: &Path) -> Vec<String> {
+    fn recovery(&self, places: &[Place]) -> Vec<String> {
         let weight = [("weight", "100".to_owned())];
         let filled =
             |place: &Place| hook::filled("balancer.admit", &self.spec.admit, Some(place), None, &weight).ok();

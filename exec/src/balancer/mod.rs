@@ -6,8 +6,6 @@ mod hooks;
 mod nginx;
 mod nginx_include;
 
-use std::path::Path;
-
 use async_trait::async_trait;
 
 pub use gateway::Gateway;
@@ -51,20 +49,26 @@ pub trait Balancer: Send + Sync {
         None
     }
 
-    /// Checks that it can be worked with, and keeps what a person needs to restore it in `keep`.
-    ///
-    /// Gives lines for the plan's print-out: what will be done to it.
-    async fn prepare(&self, places: &[Place], keep: &Path) -> Result<Vec<String>, Trouble>;
+    /// Checks that it can be worked with, and changes nothing. Gives lines for the plan's print-out: what will be done to it.
+    async fn prepare(&self, places: &[Place]) -> Result<Vec<String>, Trouble>;
+
+    /// Keeps what a person needs to restore it, before the first change.
+    async fn save(&self) -> Result<(), Trouble> {
+        Ok(())
+    }
 
     /// Shell lines that put every replica back into rotation as it was, without Slackwater.
-    fn recovery(&self, places: &[Place], keep: &Path) -> Vec<String>;
+    fn recovery(&self, places: &[Place]) -> Vec<String>;
 }
 
 /// The adapter a deployment asks for.
 pub fn adapter(deployment: &Deployment) -> Box<dyn Balancer> {
     match &deployment.balancer {
         BalancerSpec::Gateway { admin } => Box::new(Gateway::new(admin)),
-        BalancerSpec::Nginx(spec) => Box::new(Nginx::new(spec.clone(), deployment.replicas.clone())),
+        BalancerSpec::Nginx(spec) => {
+            let keep = deployment.directory.join("kept");
+            Box::new(Nginx::new(spec.clone(), deployment.replicas.clone(), keep))
+        }
         BalancerSpec::Haproxy(spec) => Box::new(Haproxy::new(spec.clone())),
         BalancerSpec::Command(hooks) => Box::new(Hooks::new((**hooks).clone())),
     }

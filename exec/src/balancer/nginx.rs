@@ -12,7 +12,6 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex as PlainMutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -41,25 +40,24 @@ const ASK_WITHIN: Duration = Duration::from_secs(2);
 pub struct Nginx {
     spec: NginxSpec,
     places: Vec<Place>,
-    /// Where generations are kept; set by `prepare`.
-    keep: PlainMutex<Option<PathBuf>>,
+    /// Where generations are kept.
+    keep: PathBuf,
     /// One change of the file at a time.
     changing: Mutex<()>,
 }
 
 impl Nginx {
-    /// As the deployment has it, with all its replicas.
-    pub fn new(spec: NginxSpec, places: Vec<Place>) -> Nginx {
-        Nginx { spec, places, keep: PlainMutex::new(None), changing: Mutex::new(()) }
+    /// As the deployment has it, with all its replicas and the folder for what is kept.
+    pub fn new(spec: NginxSpec, places: Vec<Place>, keep: PathBuf) -> Nginx {
+        Nginx { spec, places, keep: keep.join("nginx"), changing: Mutex::new(()) }
     }
 
     /// The include file with every replica in rotation, to begin with.
     pub fn first_include(&self) -> String {
-        Include::first(&self.places).text(&self.spec, &self.places)
-    }
-
-    fn keep(&self) -> Option<PathBuf> {
-        self.keep.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut include = Include::first(&self.places);
+        // One that was kept of an earlier rollout is not to be taken for newer.
+        include.generation = self.newest_kept().unwrap_or(0) + 1;
+        include.text(&self.spec, &self.places)
     }
 
     fn read(&self) -> Result<Include, Trouble> {
@@ -70,9 +68,7 @@ impl Nginx {
             ))
         })?;
         let include = Include::read(&text, &self.places).map_err(|what| {
-            let kept = self.keep().map_or(String::new(), |keep| {
-                format!(" (what Slackwater last wrote is in {})", keep.join("nginx").display())
-            });
+            let kept = format!(" (what Slackwater last wrote is in {})", self.keep.display());
             Trouble::lasting(format!(
                 "nginx's include file {path}: {what}; it is not overwritten. Put it back as it was{kept}, or begin again with what \
                  `slackwater deployment nginx` prints"
@@ -83,18 +79,22 @@ impl Nginx {
                 "nginx's include file {path} is of generation {}, but {newest} was written since: somebody put an old one back; put \
                  generation {newest} there (it is in {})",
                 include.generation,
-                self.keep().unwrap_or_default().join("nginx").display()
+                self.keep.display()
             )));
         }
         Ok(include)
     }
 
-    fn kept(&self, generation: u64) -> Option<PathBuf> {
-        Some(self.keep()?.join("nginx").join(format!("{generation}.conf")))
+    fn kept(&self, generation: u64) -> PathBuf {
+        self.keep.join(format!("{generation}.conf"))
+    }
+
+    fn saved(&self) -> PathBuf {
+        self.keep.join("before.conf.saved")
     }
 
     fn newest_kept(&self) -> Option<u64> {
-        let entries = fs::read_dir(self.keep()?.join("nginx")).ok()?;
+        let entries = fs::read_dir(&self.keep).ok()?;
         let generation = |name: &str| name.strip_suffix(".conf")?.parse().ok();
         entries.filter_map(|entry| generation(entry.ok()?.file_name().to_str()?)).max()
     }
@@ -114,13 +114,10 @@ impl Nginx {
         })
     }
 
-    fn keep_copy(&self, include: &Include, text: &str) -> Result<(), Trouble> {
-        let Some(path) = self.kept(include.generation) else { return Ok(()) };
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)
-                .map_err(|error| Trouble::lasting(format!("{}: {error}", folder.display())))?;
-        }
-        Nginx::write(&path, text)
+    fn keep_copy(&self, path: &Path, text: &str) -> Result<(), Trouble> {
+        let made = fs::create_dir_all(&self.keep);
+        made.map_err(|error| Trouble::lasting(format!("{}: {error}", self.keep.display())))?;
+        Nginx::write(path, text)
     }
 
     fn urls(&self) -> Vec<String> {
@@ -185,14 +182,12 @@ impl Nginx {
         }
         after.generation = before.generation.max(self.newest_kept().unwrap_or(0)) + 1;
         let (old, new) = (before.text(&self.spec, &self.places), after.text(&self.spec, &self.places));
-        self.keep_copy(&after, &new)?;
+        self.keep_copy(&self.kept(after.generation), &new)?;
         Nginx::write(&self.spec.include, &new)?;
         if let Err(trouble) = self.test().await {
             // nginx has not read it: with the old one back nothing has happened.
             Nginx::write(&self.spec.include, &old)?;
-            if let Some(kept) = self.kept(after.generation) {
-                let _ = fs::remove_file(kept);
-            }
+            let _ = fs::remove_file(self.kept(after.generation));
             return Err(trouble);
         }
         hook::run("balancer.reload", &self.spec.reload, COMMAND_WITHIN).await?;
@@ -208,8 +203,8 @@ impl Nginx {
 
     /// A rollout makes two generations a replica; the last few dozen are enough to look back.
     fn forget_old(&self, newest: u64) {
-        if let Some(old) = newest.checked_sub(50).and_then(|old| self.kept(old)) {
-            let _ = fs::remove_file(old);
+        if let Some(old) = newest.checked_sub(50) {
+            let _ = fs::remove_file(self.kept(old));
         }
     }
 
@@ -236,7 +231,7 @@ impl Balancer for Nginx {
             // What counts is what nginx runs, and that is one that was kept.
             let generation =
                 running.iter().find_map(|said| said.strip_prefix(&self.spec.upstream)?.trim().parse().ok());
-            let kept = generation.and_then(|generation| self.kept(generation));
+            let kept = generation.map(|generation| self.kept(generation));
             let text = kept.and_then(|kept| fs::read_to_string(kept).ok());
             let read = text.and_then(|text| Include::read(&text, &self.places).ok());
             include = read.ok_or_else(|| {
@@ -283,8 +278,7 @@ impl Balancer for Nginx {
         Err(Trouble::lasting("nginx can't end one server's streams; the stop does"))
     }
 
-    async fn prepare(&self, _places: &[Place], keep: &Path) -> Result<Vec<String>, Trouble> {
-        *self.keep.lock().unwrap_or_else(PoisonError::into_inner) = Some(keep.to_owned());
+    async fn prepare(&self, _places: &[Place]) -> Result<Vec<String>, Trouble> {
         let include = self.read()?;
         self.test().await?;
         let running = self.running().await?;
@@ -303,9 +297,6 @@ impl Balancer for Nginx {
                 folder.display()
             ))
         })?;
-        let text = include.text(&self.spec, &self.places);
-        self.keep_copy(&include, &text)?;
-        Nginx::write(&keep.join("nginx").join("before.conf.saved"), &text)?;
         let mut lines = vec![
             format!(
                 "{}: mark a server `down`, later not, in a new generation each (now {})",
@@ -327,10 +318,17 @@ impl Balancer for Nginx {
         Ok(lines)
     }
 
-    fn recovery(&self, _places: &[Place], keep: &Path) -> Vec<String> {
-        let saved = keep.join("nginx").join("before.conf.saved");
+    async fn save(&self) -> Result<(), Trouble> {
+        let include = self.read()?;
+        let text = include.text(&self.spec, &self.places);
+        self.keep_copy(&self.kept(include.generation), &text)?;
+        self.keep_copy(&self.saved(), &text)
+    }
+
+    fn recovery(&self, _places: &[Place]) -> Vec<String> {
+        let (saved, include) = (self.saved(), &self.spec.include);
         vec![
-            format!("cp {} {}", quote(&saved.to_string_lossy()), quote(&self.spec.include.to_string_lossy())),
+            format!("cp {} {}", quote(&saved.to_string_lossy()), quote(&include.to_string_lossy())),
             join(&self.spec.test),
             join(&self.spec.reload),
         ]
