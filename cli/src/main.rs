@@ -4,6 +4,8 @@ mod args;
 mod output;
 mod presets;
 mod progress;
+mod serve;
+mod serve_args;
 mod simulate;
 mod trace;
 mod trace_args;
@@ -23,6 +25,8 @@ fn main() -> ExitCode {
         Command::Trace(arguments) => trace::trace(&arguments),
         Command::Schema => output::json(&slackwater_scenarios::scenario_json_schema()),
         Command::Presets(arguments) => presets::presets(&arguments),
+        Command::Gateway(arguments) => serve::gateway(&arguments),
+        Command::Replica(arguments) => serve::replica(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
