@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::run_args::{Control, DeploymentCommand, History, Run, Status};
+use crate::serve_args::{Gateway, Replica};
 use crate::trace_args::Trace;
 
 /// Upgrade the model on a box of GPUs without anybody noticing.
@@ -51,6 +52,12 @@ pub(crate) enum Command {
     /// Engine profiles computed from a GPU's data sheet and a model's shape.
     #[command(subcommand)]
     Presets(Presets),
+    /// Forward requests to replicas: a streaming proxy that can be drained.
+    #[command(after_help = crate::serve_args::GATEWAY_HELP)]
+    Gateway(Gateway),
+    /// Be a replica without a GPU: OpenAI's API with the engine model's timing, and faults on request.
+    #[command(after_help = crate::serve_args::REPLICA_HELP)]
+    Replica(Box<Replica>),
 }
 
 /// What to do with presets.

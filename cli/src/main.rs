@@ -9,6 +9,8 @@ mod progress;
 mod run;
 mod run_args;
 mod run_view;
+mod serve;
+mod serve_args;
 mod simulate;
 mod trace;
 mod trace_args;
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         Command::Trace(arguments) => trace::trace(&arguments),
         Command::Schema => output::json(&slackwater_scenarios::scenario_json_schema()),
         Command::Presets(arguments) => presets::presets(&arguments),
+        Command::Gateway(arguments) => serve::gateway(&arguments),
+        Command::Replica(arguments) => serve::replica(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,1 @@
+//! The gateway as clients, replicas and operators see it.

@@ -1,0 +1,1 @@
+//! A client that sends streaming chat requests and checks every stream for completeness.

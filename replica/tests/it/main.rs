@@ -1,0 +1,1 @@
+//! The stand-in as its clients see it.
