@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::demo::Demo;
 use crate::run_args::{Control, DeploymentCommand, History, Run, Status};
 use crate::serve_args::{Gateway, Replica};
 use crate::trace_args::Trace;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Rollback(Control),
     /// The rollouts of a deployment, or one of them record by record.
     History(History),
+    /// A rollout of stand-ins under traffic, predicted and actual side by side; takes under two minutes.
+    Demo(Demo),
     /// The deployment file: its schema, and what other programs need of it.
     #[command(subcommand)]
     Deployment(DeploymentCommand),
@@ -177,4 +180,23 @@ pub(crate) struct Simulate {
     /// With --out: write requests.csv too, a row for each logical request.
     #[arg(long, requires = "out")]
     pub(crate) requests: bool,
+}
+
+impl Simulate {
+    /// Nothing changed and nothing asked for.
+    pub(crate) fn quiet(scenario: PathBuf) -> Simulate {
+        Simulate {
+            scenario,
+            trace: None,
+            start: None,
+            no_rollout: false,
+            scale: None,
+            replicas: None,
+            seed: None,
+            overrides: Vec::new(),
+            json: false,
+            out: None,
+            requests: false,
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod control;
+mod demo;
 mod history;
 mod output;
 mod presets;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Abort(arguments) => control::order(&arguments, Order::Abort),
         Command::Rollback(arguments) => control::order(&arguments, Order::Rollback),
         Command::History(arguments) => history::history(&arguments),
+        Command::Demo(arguments) => demo::demo(&arguments),
         Command::Deployment(command) => control::deployment(&command),
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Trace(arguments) => trace::trace(&arguments),

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slackwater_policy::{
-    Command, CommandId, Entry, Event, FinalReport, Operator, Outcome, Phase, Plan, Record, Recorder,
-    ReplayError, ReplicaId, Reply, Rollout, Span,
+    Command, CommandId, Entry, Event, FinalReport, HoldReason, Operator, Outcome, Phase, Plan, Record,
+    Recorder, ReplayError, ReplicaId, Reply, Rollout, Span,
 };
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -120,7 +120,10 @@ pub struct Driver<V> {
     looks: BTreeMap<Option<ReplicaId>, AbortHandle>,
     leave_when_held: bool,
     go_on: bool,
+    /// The hold that it was in when it was taken up again is over with that.
     resumed: bool,
+    /// When the last heartbeat was given.
+    beat: Option<tokio::time::Instant>,
     clock_hold: bool,
     clock_said: bool,
     full: bool,
@@ -143,6 +146,8 @@ impl<V: View> Driver<V> {
             Some(last) => SteadyTime::after(clock, &last),
             None => SteadyTime::new(clock),
         };
+        // One that a person paused, or interrupted, is gone on with by resuming it.
+        let resumed = matches!(rollout.phase(), Phase::Holding { reason: HoldReason::Operator, .. });
         // A command has one answer, so this holds at most as many as were asked for.
         let (answers_to, replies) = mpsc::unbounded_channel();
         Ok(Driver {
@@ -161,7 +166,8 @@ impl<V: View> Driver<V> {
             looks: BTreeMap::new(),
             leave_when_held,
             go_on,
-            resumed: !records.is_empty(),
+            resumed,
+            beat: None,
             clock_hold: false,
             clock_said: false,
             full: false,
@@ -214,7 +220,7 @@ impl<V: View> Driver<V> {
                 self.tell(Event::Tick)?;
             }
             while self.acts.try_join_next().is_some() {}
-            self.lock.beat(&self.journal).or_else(|error| self.tolerate(error))?;
+            self.heartbeat()?;
             self.compare_clocks()?;
             self.make_room_if_full()?;
             let snapshot = self.snapshot();
@@ -222,15 +228,18 @@ impl<V: View> Driver<V> {
         }
     }
 
-    /// A heartbeat that found no room is no reason to stop.
-    fn tolerate(&mut self, error: JournalError) -> Result<(), JournalError> {
-        match error {
-            JournalError::Full => {
-                self.full = true;
-                Ok(())
-            }
-            other => Err(other),
+    /// Says that this executor lives, and learns whether it may go on.
+    fn heartbeat(&mut self) -> Result<(), JournalError> {
+        if self.beat.is_some_and(|beat| beat.elapsed() < NAP) {
+            return Ok(());
         }
+        self.beat = Some(tokio::time::Instant::now());
+        match self.lock.beat(&self.journal) {
+            // One that found no room is no reason to stop, but to come to a hold.
+            Err(JournalError::Full) => self.full = true,
+            beaten => beaten?,
+        }
+        Ok(())
     }
 
     /// Tells the policy a fact, stores what came of it, and begins what it asks for.
@@ -280,10 +289,7 @@ impl<V: View> Driver<V> {
 
     /// After a resume that was asked for, a hold that a person made is over; others only where that was said.
     fn go_on_after_resume(&mut self) -> Result<bool, DriveError> {
-        let paused = matches!(
-            self.rollout.phase(),
-            Phase::Holding { reason: slackwater_policy::HoldReason::Operator, .. }
-        );
+        let paused = matches!(self.rollout.phase(), Phase::Holding { reason: HoldReason::Operator, .. });
         let goes = (self.resumed && paused) || self.go_on;
         (self.resumed, self.go_on) = (false, false);
         if goes {
@@ -324,6 +330,7 @@ impl<V: View> Driver<V> {
 
     fn asked(&mut self, asked: Asked) -> Result<(), DriveError> {
         if let Request::Order(order) = asked.request {
+            self.resumed = false;
             let order = match order {
                 Order::Pause => Operator::Pause,
                 Order::Resume => Operator::Resume,
@@ -397,7 +404,7 @@ impl<V: View> Driver<V> {
 }
 
 /// A reason to hold with the replica's name in place of its number.
-pub fn named(reason: &slackwater_policy::HoldReason, plan: &Plan) -> String {
+pub fn named(reason: &HoldReason, plan: &Plan) -> String {
     let said = reason.to_string();
     match reason.replica() {
         Some(replica) => said.replacen(&replica.to_string(), &plan.replicas[replica.index()].name, 1),

@@ -10,12 +10,15 @@ use std::time::Duration;
 use slackwater_policy::{Event, ReplicaId};
 use tokio::sync::mpsc::Sender;
 
+use crate::blocks::Blocks;
 use crate::world::World;
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_millis(500);
 /// How often live figures are brought to the policy; the simulator's driver does so as often.
 const FIGURES_EVERY: u32 = 20;
+/// A block of evidence: [`slackwater_policy::Block::SPAN`].
+const EVIDENCE_EVERY: u32 = 60;
 
 /// Something the keeper saw.
 #[derive(Debug)]
@@ -30,6 +33,7 @@ pub(crate) enum Word {
 pub(crate) async fn keep(world: Arc<World>, to: Sender<Word>) {
     let mut down = BTreeSet::new();
     let mut odd = BTreeSet::new();
+    let mut blocks = Blocks::default();
     let mut round = 0_u32;
     loop {
         tokio::time::sleep(EVERY).await;
@@ -41,6 +45,12 @@ pub(crate) async fn keep(world: Arc<World>, to: Sender<Word>) {
             }
         }
         round = round.wrapping_add(1);
+        if round.is_multiple_of(EVIDENCE_EVERY)
+            && let Some(block) = world.look_at_both(&mut blocks).await
+            && to.send(Word::Fact(Event::Evidence { block })).await.is_err()
+        {
+            return;
+        }
         if round.is_multiple_of(FIGURES_EVERY) {
             for event in world.look_at_figures().await.events() {
                 if to.send(Word::Fact(event)).await.is_err() {

@@ -14,6 +14,7 @@
 //! Linux only: processes are read from `/proc`.
 
 pub mod balancer;
+mod blocks;
 pub mod clock;
 pub mod control;
 pub mod deployment;

@@ -146,6 +146,18 @@ impl Histogram {
         Histogram(self.0.iter().map(|(bound, count)| (*bound, (count - before(*bound)).max(0.0))).collect())
     }
 
+    /// How many came in each bucket, by the middle of it; beyond the last bound, by that.
+    pub(crate) fn middles(&self) -> Vec<(f64, f64)> {
+        let (mut low, mut below) = (0.0, 0.0);
+        let middle = |(bound, count): &(f64, f64)| {
+            let at = if bound.is_finite() { f64::midpoint(low, *bound) } else { low };
+            let here = (at, (count - below).max(0.0));
+            (low, below) = (if bound.is_finite() { *bound } else { low }, *count);
+            here
+        };
+        self.0.iter().map(middle).collect()
+    }
+
     /// The bound of the bucket that holds this share, interpolated as Prometheus does; `None` of nothing.
     pub(crate) fn quantile(&self, share: f64) -> Option<f64> {
         let all = self.0.last()?.1;

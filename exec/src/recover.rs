@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use slackwater_policy::Plan;
+use slackwater_policy::{Plan, VersionRef};
 
 use crate::http::Base;
 use crate::shell::quote;
@@ -78,9 +78,10 @@ pub fn script(world: &World, plan: &Plan) -> String {
         let record = world.deployment.directory.join("processes").join(format!("{}.json", place.name));
         let port = Base::parse(&place.url).ok().and_then(|base| base.port()).unwrap_or(0);
         line(&format!("\n# {}", place.name));
-        // What Slackwater has not started anew is the old version still.
+        // What was not started by the new definition is the old version still.
         line(&format!(
-            "if answers {url} && ! grep -q '\"version\":\"to\"' {} 2>/dev/null; then",
+            "if answers {url} && ! grep -q {} {} 2>/dev/null; then",
+            world.deployment.definition_hash(place, VersionRef::To),
             quote(&record.to_string_lossy())
         ));
         line(&format!("    say {name} serves"));

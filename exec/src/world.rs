@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use slackwater_policy::{Action, Command, Observed, Plan, ReplicaId, Reply, VersionRef};
+use slackwater_policy::{Action, Block, Command, Observed, Plan, ReplicaId, Reply, VersionRef};
 
 use crate::balancer::{self, Balancer};
+use crate::blocks::Blocks;
 use crate::deployment::{Deployment, Place};
 use crate::engine::Engine;
 use crate::figures::{Counted, Live};
@@ -23,6 +24,8 @@ pub(crate) struct Made {
     pub(crate) in_rotation: Option<bool>,
     /// A process is meant to be there: if it is gone, it went by itself.
     pub(crate) process: bool,
+    /// What it was last seen to serve.
+    pub(crate) version: Option<VersionRef>,
 }
 
 /// The adapters of one deployment.
@@ -123,7 +126,9 @@ impl World {
             Action::ProbeHealth => self.probe_health(place).await,
             Action::ProbeFingerprint { .. } => {
                 let running = self.running(place).await?;
-                Ok(Reply::Fingerprint { seen: self.version(place, running.as_ref()).await? })
+                let seen = self.version(place, running.as_ref()).await?;
+                self.make(replica, |made| made.version = seen);
+                Ok(Reply::Fingerprint { seen })
             }
             Action::SmokePrompt => self.engine.smoke(place).await.map(|()| Reply::SmokeAnswered),
             Action::WarmUp { requests } => {
@@ -131,7 +136,11 @@ impl World {
             }
             Action::Admit { weight } => {
                 self.make(replica, |made| made.in_rotation = Some(true));
-                self.balancer.admit(place, *weight).await?;
+                let version = self.made(replica).version.map(|version| match version {
+                    VersionRef::From => self.plan.from.name.as_str(),
+                    VersionRef::To => self.plan.to.name.as_str(),
+                });
+                self.balancer.admit(place, *weight, version).await?;
                 Ok(Reply::Admitted)
             }
             Action::Swap { .. } => Err(Trouble::lasting(
@@ -166,7 +175,7 @@ impl World {
             (Some(running), false) => running.version,
             (None, _) => None,
         };
-        self.make(replica, |made| made.process = running.is_some());
+        self.make(replica, |made| (made.process, made.version) = (running.is_some(), version));
         Ok(Observed {
             in_rotation: member.in_rotation,
             process: running.is_some(),
@@ -262,6 +271,19 @@ impl World {
             Trouble::passing("neither the balancer nor the engines say how many requests there are (counters need two looks)")
         })?;
         Ok(Reply::Load { rate })
+    }
+
+    /// What the engines say of both versions since the last look, where the plan compares them.
+    pub(crate) async fn look_at_both(&self, blocks: &mut Blocks) -> Option<Block> {
+        let spec = self.plan.strategy.measured_comparison()?;
+        let mut pages = Vec::new();
+        for replica in self.ids() {
+            let Some(version) = self.made(replica).version else { continue };
+            if let Ok(Some(page)) = self.engine.metrics(self.place(replica)).await {
+                pages.push((replica.index(), version, page));
+            }
+        }
+        blocks.block(&spec, pages)
     }
 
     /// What clients saw lately.

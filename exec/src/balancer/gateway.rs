@@ -141,11 +141,15 @@ impl Balancer for Gateway {
         self.change(place, json!({ "state": "drain" }), "drain").await
     }
 
-    async fn admit(&self, place: &Place, weight: Option<u8>) -> Result<(), Trouble> {
-        let change = match weight {
-            Some(percent) => json!({ "state": "ready", "weight": share(place.weight, percent) }),
-            None => json!({ "state": "ready" }),
-        };
+    async fn admit(&self, place: &Place, weight: Option<u8>, version: Option<&str>) -> Result<(), Trouble> {
+        let mut change = json!({ "state": "ready" });
+        if let Some(percent) = weight {
+            change["weight"] = share(place.weight, percent).into();
+        }
+        if let Some(version) = version {
+            // Sessions are kept at their version by it, and live figures told apart.
+            change["version"] = version.into();
+        }
         self.change(place, change, "ready").await
     }
 

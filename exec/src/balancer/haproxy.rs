@@ -147,7 +147,7 @@ impl Balancer for Haproxy {
         self.confirm(place, false).await
     }
 
-    async fn admit(&self, place: &Place, weight: Option<u8>) -> Result<(), Trouble> {
+    async fn admit(&self, place: &Place, weight: Option<u8>, _version: Option<&str>) -> Result<(), Trouble> {
         if let Some(percent) = weight {
             self.set(&format!("set server {} weight {percent}%", self.server(place))).await?;
         }

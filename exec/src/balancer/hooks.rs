@@ -64,7 +64,7 @@ impl Balancer for Hooks {
         self.run("balancer.take_out", &self.spec.take_out, place, &[]).await.map(|_| ())
     }
 
-    async fn admit(&self, place: &Place, weight: Option<u8>) -> Result<(), Trouble> {
+    async fn admit(&self, place: &Place, weight: Option<u8>, _version: Option<&str>) -> Result<(), Trouble> {
         let weight = [("weight", weight.unwrap_or(100).to_string())];
         self.run("balancer.admit", &self.spec.admit, place, &weight).await.map(|_| ())
     }

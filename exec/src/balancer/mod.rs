@@ -38,8 +38,9 @@ pub trait Balancer: Send + Sync {
     /// Ensures that no new request is routed to it, and does not return before that is so.
     async fn take_out(&self, place: &Place) -> Result<(), Trouble>;
 
-    /// Ensures that it is in rotation with this many percent of its usual weight; `None` leaves the weight.
-    async fn admit(&self, place: &Place, weight: Option<u8>) -> Result<(), Trouble>;
+    /// Ensures that it is in rotation with this many percent of its usual weight; `None` leaves the weight. `version` is the name of what it
+    /// was last seen to serve, for balancers that tell versions apart.
+    async fn admit(&self, place: &Place, weight: Option<u8>, version: Option<&str>) -> Result<(), Trouble>;
 
     /// Ends what is in flight at it; how many requests that were.
     async fn cut(&self, place: &Place) -> Result<u32, Trouble>;

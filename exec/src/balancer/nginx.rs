@@ -256,7 +256,7 @@ impl Balancer for Nginx {
         .await
     }
 
-    async fn admit(&self, place: &Place, weight: Option<u8>) -> Result<(), Trouble> {
+    async fn admit(&self, place: &Place, weight: Option<u8>, _version: Option<&str>) -> Result<(), Trouble> {
         if weight.is_some_and(|percent| percent < 100) && !self.spec.weights {
             return Err(Trouble::lasting(
                 "weights of nginx cost a reload each and are not asked for (balancer.weights = true does)",

@@ -1,8 +1,10 @@
 //! Puts a replica's values into a command.
 
 use super::{Deployment, Place};
-use crate::http::Base;
+use sha2::{Digest, Sha256};
 use slackwater_policy::VersionRef;
+
+use crate::http::Base;
 
 /// `template` with its placeholders replaced. `more` are values that only this command has.
 ///
@@ -78,6 +80,18 @@ impl Deployment {
     /// When a placeholder is not known.
     pub fn arguments(&self, place: &Place, version: VersionRef) -> Result<Vec<String>, String> {
         fill_all(&self.versions.of(version).command, place, Some(version), &[])
+    }
+
+    /// Names what is started at a place for a version, whatever the version is called: a rollout's new one is the next one's old.
+    pub fn definition_hash(&self, place: &Place, version: VersionRef) -> String {
+        let definition = self.versions.of(version);
+        let started = (
+            self.arguments(place, version).unwrap_or_default(),
+            self.plain_environment(place, version).unwrap_or_default(),
+            (&definition.env_from, &definition.env_files, &definition.directory),
+        );
+        let text = serde_json::to_string(&started).unwrap_or_default();
+        Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The variables of a version at a place that the file itself holds, without those of secrets.

@@ -32,7 +32,7 @@ use crate::shell::{join, quote};
 use crate::trouble::Trouble;
 
 const MARK: &str = "SLACKWATER_REPLICA";
-const VERSION: &str = "SLACKWATER_VERSION";
+const DEFINITION: &str = "SLACKWATER_DEFINITION";
 /// How often it is looked whether a process is gone: the stop is part of the time on N-1.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A killed process is gone when the kernel has given back what it held, a GPU's memory above all.
@@ -64,6 +64,13 @@ impl Processes {
         format!("{MARK}={}/{}", self.deployment.directory.display(), place.name)
     }
 
+    /// Which version's definition it was started by.
+    fn version(&self, place: &Place, record: &ProcessRecord) -> Option<VersionRef> {
+        let definition = record.definition.as_ref()?;
+        let is = |version: &VersionRef| self.deployment.definition_hash(place, *version) == *definition;
+        [VersionRef::From, VersionRef::To].into_iter().find(is)
+    }
+
     /// Every process that carries the mark.
     fn marked(&self, place: &Place) -> Vec<Known> {
         let mark = self.mark(place);
@@ -81,12 +88,7 @@ impl Processes {
         let marked = self.marked(place);
         let leads = |known: &&Known| procfs::stat(known.pid).is_some_and(|stat| stat.session == known.pid);
         let found = if let Some(leader) = marked.iter().find(leads) {
-            let version = match procfs::variable(leader.pid, VERSION).as_deref() {
-                Some("from") => Some(VersionRef::From),
-                Some("to") => Some(VersionRef::To),
-                _ => None,
-            };
-            ProcessRecord::of(*leader, version)
+            ProcessRecord::of(*leader, procfs::variable(leader.pid, DEFINITION))
         } else {
             let port = Base::parse(&place.url).ok()?.port()?;
             ProcessRecord::of(Known::of(procfs::listener(port)?)?, None)
@@ -194,14 +196,15 @@ impl Supervisor for Processes {
     async fn find(&self, place: &Place) -> Result<Option<Running>, Trouble> {
         Ok(self.look(place).map(|record| Running {
             pid: Some(record.main.pid),
-            version: record.version,
+            version: self.version(place, &record),
             arguments: procfs::arguments(record.main.pid),
         }))
     }
 
     async fn start(&self, place: &Place, version: VersionRef) -> Result<(), Trouble> {
+        let definition_hash = self.deployment.definition_hash(place, version);
         if let Some(running) = self.look(place) {
-            if running.version == Some(version) {
+            if running.definition.as_ref() == Some(&definition_hash) {
                 return Ok(());
             }
             let what = short(&join(&procfs::arguments(running.main.pid)));
@@ -237,7 +240,7 @@ impl Supervisor for Processes {
         command.envs(self.secrets(version)?);
         let (mark, value) = (MARK, self.mark(place));
         command.env(mark, value.trim_start_matches(&format!("{MARK}=")));
-        command.env(VERSION, if version == VersionRef::From { "from" } else { "to" });
+        command.env(DEFINITION, &definition_hash);
         if let Some(directory) = &definition.directory {
             command.current_dir(fill(directory, place, Some(version), &[]).map_err(unfilled)?);
         }
@@ -251,7 +254,7 @@ impl Supervisor for Processes {
         });
         match known {
             // `setsid` has yet to run, so that it leads is known, not seen.
-            Some(main) => ProcessRecord { leads: true, ..ProcessRecord::of(main, Some(version)) }
+            Some(main) => ProcessRecord { leads: true, ..ProcessRecord::of(main, Some(definition_hash)) }
                 .write(&self.record(place)),
             None => Err(Trouble::passing(format!(
                 "{}: `{program}` ended at once; see {}",
@@ -378,7 +381,7 @@ impl Supervisor for Processes {
             files.map(|(name, path)| format!("{name}=\"$(cat {})\"", quote(&path.to_string_lossy()))),
         );
         variables.push(quote(&self.mark(place)));
-        variables.push(format!("{VERSION}=from"));
+        variables.push(format!("{DEFINITION}={}", self.deployment.definition_hash(place, version)));
         let directory =
             definition.directory.as_ref().and_then(|template| fill(template, place, Some(version), &[]).ok());
         let go = directory.map_or(String::new(), |directory| format!("cd {} && ", quote(&directory)));
@@ -399,4 +402,104 @@ fn stuck(place: &Place, members: &[Known]) -> Trouble {
         place.name,
         left.join(", ")
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn processes(folder: &Path, from: &str, to: &str) -> (Processes, Place) {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let text = format!(
+            "schema = 'slackwater.deployment/1'\ndirectory = 'state'\nengine = {{ kind = 'vllm' }}\n\
+             balancer = {{ kind = 'gateway', admin = 'unix:/g' }}\nversions.from.command = {from}\nversions.to.command = {to}\n\
+             [[replicas]]\nname = 'a'\nurl = 'http://127.0.0.1:{port}'\n"
+        );
+        let deployment = Deployment::parse(&text, folder).unwrap();
+        let place = deployment.replicas[0].clone();
+        (Processes::new(deployment), place)
+    }
+
+    const GRACE: Duration = Duration::from_millis(300);
+
+    #[tokio::test]
+    async fn a_replica_is_started_once_found_again_and_stopped_with_all_its_children() {
+        let folder = tempfile::tempdir().unwrap();
+        // The child makes a session of its own: only the mark tells that it belongs here.
+        let (processes, place) = processes(
+            folder.path(),
+            "['sh', '-c', 'setsid sleep 1000 & sleep 1000 & exec sleep 1001']",
+            "['sleep', '1002']",
+        );
+        assert_eq!(processes.find(&place).await.unwrap(), None);
+        processes.start(&place, VersionRef::From).await.unwrap();
+        let first = processes.find(&place).await.unwrap().unwrap();
+        assert_eq!(first.version, Some(VersionRef::From));
+        processes.start(&place, VersionRef::From).await.unwrap();
+        let pid = first.pid.unwrap();
+        assert_eq!(processes.find(&place).await.unwrap().unwrap().pid, Some(pid), "started once");
+        let beside = processes.start(&place, VersionRef::To).await.unwrap_err();
+        assert!(beside.reason.contains("still runs there"), "{beside}");
+
+        // An executor that died before it wrote the record finds the process by its mark.
+        let until = Instant::now() + Duration::from_secs(5);
+        while procfs::stat(pid).unwrap().session != pid {
+            assert!(Instant::now() < until, "it is in a session of its own");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        fs::remove_file(processes.record(&place)).unwrap();
+        let again = processes.find(&place).await.unwrap().unwrap();
+        assert_eq!((again.pid, again.version), (Some(pid), Some(VersionRef::From)));
+        while processes.marked(&place).len() < 3 {
+            assert!(Instant::now() < until, "three processes: {:?}", processes.marked(&place));
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        processes.stop(&place, GRACE).await.unwrap();
+        assert_eq!(processes.leftovers(&place).await, Vec::<u32>::new());
+        assert!(processes.marked(&place).is_empty());
+        processes.stop(&place, GRACE).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_that_ignores_the_request_is_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (processes, place) = processes(
+            folder.path(),
+            "['sh', '-c', 'trap \"\" TERM; while :; do sleep 0.1; done']",
+            "['sleep', '1']",
+        );
+        processes.start(&place, VersionRef::From).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let began = Instant::now();
+        processes.stop(&place, GRACE).await.unwrap();
+        assert!(began.elapsed() >= GRACE);
+        assert_eq!(processes.find(&place).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_started_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let (processes, place) = processes(
+            folder.path(),
+            "['/no/such/engine', 'x']",
+            "['sh', '-c', 'echo out of memory; exit 1']",
+        );
+        let missing = processes.start(&place, VersionRef::From).await.unwrap_err();
+        assert!(missing.reason.contains("/no/such/engine") && !missing.retryable, "{missing}");
+        assert!(
+            processes
+                .prepare(std::slice::from_ref(&place))
+                .await
+                .unwrap_err()
+                .reason
+                .contains("versions.from.command")
+        );
+        processes.start(&place, VersionRef::To).await.unwrap();
+        let until = Instant::now() + Duration::from_secs(5);
+        while processes.find(&place).await.unwrap().is_some() {
+            assert!(Instant::now() < until);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        assert_eq!(processes.last_words(&place).as_deref(), Some("out of memory"));
+    }
 }

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use slackwater_policy::VersionRef;
 
 use crate::clock::{Clock, SystemClock};
 use crate::procfs;
@@ -36,8 +35,8 @@ pub(super) struct ProcessRecord {
     pub(super) main: Known,
     /// The boot all these belong to.
     pub(super) boot: String,
-    /// The version it was started as; `None` where it was found running.
-    pub(super) version: Option<VersionRef>,
+    /// The definition it was started by (`Deployment::definition_hash`); `None` where it was found running.
+    pub(super) definition: Option<String>,
     /// It leads a process group of its own, which is signalled as a whole.
     pub(super) leads: bool,
     /// All that belonged to it when it was asked to stop.
@@ -46,9 +45,9 @@ pub(super) struct ProcessRecord {
 }
 
 impl ProcessRecord {
-    pub(super) fn of(main: Known, version: Option<VersionRef>) -> ProcessRecord {
+    pub(super) fn of(main: Known, definition: Option<String>) -> ProcessRecord {
         let leads = procfs::stat(main.pid).is_some_and(|stat| stat.group == main.pid);
-        ProcessRecord { main, boot: SystemClock.boot(), version, leads, members: Vec::new() }
+        ProcessRecord { main, boot: SystemClock.boot(), definition, leads, members: Vec::new() }
     }
 
     /// The record of a place; `None` where there is none, or it is of another boot.
