@@ -1,6 +1,7 @@
 //! Bodies on their way through: a client's, kept or streamed, and a replica's, streamed.
 
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,7 +18,14 @@ pub(crate) enum ToReplica {
     /// All of it is here.
     Kept(Option<Bytes>),
     /// The beginning is here, the rest comes from the client.
-    Streamed { begun: Option<Bytes>, rest: Incoming, left: u64 },
+    Streamed {
+        begun: Option<Bytes>,
+        rest: Incoming,
+        /// Bytes of the rest that are allowed.
+        left: u64,
+        /// Where it is noted when the client is what ends it.
+        fault: Arc<OnceLock<Unread>>,
+    },
 }
 
 impl Body for ToReplica {
@@ -30,21 +38,27 @@ impl Body for ToReplica {
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match &mut *self {
             Self::Kept(body) => Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed { begun, rest, left } => {
+            Self::Streamed { begun, rest, left, fault } => {
                 if let Some(bytes) = begun.take() {
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
                 loop {
                     let frame = match ready!(Pin::new(&mut *rest).poll_frame(context)) {
                         Some(Ok(frame)) => frame,
-                        Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                        Some(Err(error)) => {
+                            fault.get_or_init(|| Unread::Broken);
+                            return Poll::Ready(Some(Err(error.into())));
+                        }
                         None => return Poll::Ready(None),
                     };
                     // Trailers are of the client's connection.
                     let Ok(data) = frame.into_data() else { continue };
                     *left = match left.checked_sub(data.len() as u64) {
                         Some(left) => left,
-                        None => return Poll::Ready(Some(Err("the body is longer than allowed".into()))),
+                        None => {
+                            fault.get_or_init(|| Unread::TooLong);
+                            return Poll::Ready(Some(Err("the body is longer than allowed".into())));
+                        }
                     };
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
@@ -81,7 +95,7 @@ pub(crate) enum FromClient {
 }
 
 /// Why a client's body can't be had.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Unread {
     TooLong,
     TooSlow,

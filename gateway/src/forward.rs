@@ -5,8 +5,8 @@
 //! except when a connection that was kept had been closed at its other end, which is nobody's failure.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -127,9 +127,6 @@ impl Proxy {
         if !parts.uri.path().starts_with('/') {
             return Err(Refusal::new(400, "the request's target must be a path"));
         }
-        if headers::contradict_each_other(&parts.headers) {
-            return Err(Refusal::closing(400, "both Content-Length and Transfer-Encoding"));
-        }
         let (limits, timeouts) = (&self.config.limits, &self.config.timeouts);
         let body =
             crate::body::read(body, limits.kept_body_bytes, limits.body_bytes, timeouts.client_body).await;
@@ -142,13 +139,18 @@ impl Proxy {
             }
             Err(_) => {}
         }
-        body.map_err(|unread| match unread {
+        body.map_err(|unread| self.unread(unread))
+    }
+
+    fn unread(&self, unread: Unread) -> Refusal {
+        match unread {
             Unread::TooLong => {
-                Refusal::closing(413, &format!("the body is longer than {} bytes", limits.body_bytes))
+                let most = self.config.limits.body_bytes;
+                Refusal::closing(413, &format!("the body is longer than {most} bytes"))
             }
             Unread::TooSlow => Refusal::closing(408, "the body did not come in time"),
             Unread::Broken => Refusal::closing(400, "the body broke off"),
-        })
+        }
     }
 
     async fn forward(
@@ -163,12 +165,13 @@ impl Proxy {
             FromClient::Whole(bytes) => self.sessions.of(&parts.headers, Some(bytes)),
             FromClient::Begun(..) => self.sessions.of(&parts.headers, None),
         };
+        let client_fault = Arc::new(OnceLock::new());
         let (kept, mut unsent) = match body {
             FromClient::Whole(bytes) => (Some(bytes), None),
             FromClient::Begun(begun, rest) => {
                 let left = self.config.limits.body_bytes.saturating_sub(begun.len() as u64);
                 let begun = Some(begun).filter(|begun| !begun.is_empty());
-                (None, Some(ToReplica::Streamed { begun, rest, left }))
+                (None, Some(ToReplica::Streamed { begun, rest, left, fault: Arc::clone(&client_fault) }))
             }
         };
         let mut tried: Vec<String> = Vec::new();
@@ -199,6 +202,9 @@ impl Proxy {
                 }
                 Err(failed) => failed,
             };
+            if let Some(unread) = client_fault.get() {
+                return self.unread(*unread).response(record, End::Refused);
+            }
             if let Miss::Unsent(body) = failed.miss {
                 unsent = Some(body);
             }

@@ -46,11 +46,6 @@ pub(crate) fn wants_upgrade(headers: &HeaderMap) -> bool {
     headers.get_all(UPGRADE).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"h2c"))
 }
 
-/// A length and an encoding that contradict each other are how requests are smuggled past a proxy.
-pub(crate) fn contradict_each_other(headers: &HeaderMap) -> bool {
-    headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING)
-}
-
 /// Makes a client's headers a replica's. Lengths are set anew from the body.
 pub(crate) fn toward_replica(
     headers: &mut HeaderMap,

@@ -161,12 +161,18 @@ impl Record {
         }
         self.books.metrics.ended(&self.replica, end.name(), duration.as_secs_f64());
         let Some(log) = &self.books.log else { return };
+        // Whoever reads statuses only must not take half an answer for a whole one.
+        let status = match end {
+            End::Completed | End::Refused | End::Failed => self.status,
+            End::ClientGone => 499,
+            End::Broken | End::Cut => self.status.max(502),
+        };
         let line = Line {
             msec: seconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
             request_time: seconds(duration),
             request_method: &self.method,
             request_uri: &self.path,
-            status: self.status,
+            status,
             request_length: self.request_bytes,
             body_bytes_sent: scan.map_or(0, |scan| scan.bytes),
             input_tokens: usage.map(|usage| usage.prompt_tokens),
