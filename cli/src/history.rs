@@ -3,7 +3,7 @@
 use anyhow::Context;
 use serde::Serialize;
 use slackwater_exec::journal::{Journal, Listed};
-use slackwater_exec::say;
+use slackwater_exec::say::Sayer;
 use slackwater_policy::{Plan, Record, RolloutReport, Time, fold};
 
 use crate::output;
@@ -32,10 +32,11 @@ pub(crate) fn history(arguments: &History) -> anyhow::Result<()> {
 }
 
 fn one(plan: &Plan, records: &[Record], json: bool) -> anyhow::Result<()> {
+    let mut sayer = Sayer::default();
     for record in records {
         if json {
             output::line(&serde_json::to_string(record).context("a record can't be written as JSON")?)?;
-        } else if let Some(line) = say::line(record, plan) {
+        } else if let Some(line) = sayer.line(record, plan) {
             output::line(&format!("{} {line}", record.at))?;
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use slackwater_exec::control::Snapshot;
 use slackwater_exec::driver::View;
-use slackwater_exec::say;
+use slackwater_exec::say::Sayer;
 use slackwater_policy::{Record, Rollout, VersionRef};
 
 const REDRAWN_EVERY: Duration = Duration::from_millis(500);
@@ -13,13 +13,14 @@ const REDRAWN_EVERY: Duration = Duration::from_millis(500);
 /// Lines to standard output, and a table where that is a terminal.
 pub(crate) struct Lines {
     terminal: bool,
+    sayer: Sayer,
     drawn: usize,
     last: Option<Instant>,
 }
 
 impl Lines {
     pub(crate) fn new() -> Lines {
-        Lines { terminal: io::stdout().is_terminal(), drawn: 0, last: None }
+        Lines { terminal: io::stdout().is_terminal(), sayer: Sayer::default(), drawn: 0, last: None }
     }
 
     fn line(&mut self, text: &str) {
@@ -40,7 +41,7 @@ impl Lines {
 
 impl View for Lines {
     fn record(&mut self, record: &Record, rollout: &Rollout) {
-        if let Some(line) = say::line(record, rollout.plan()) {
+        if let Some(line) = self.sayer.line(record, rollout.plan()) {
             let at = record.at.to_string();
             // The time of day is enough on a screen; the log has the date.
             let at = at.split_once('T').map_or(at.as_str(), |(_, time)| time.get(..8).unwrap_or(time));

@@ -122,6 +122,8 @@ pub struct Driver<V> {
     go_on: bool,
     /// The hold that it was in when it was taken up again is over with that.
     resumed: bool,
+    /// It was told to go away.
+    interrupted: bool,
     /// When the last heartbeat was given.
     beat: Option<tokio::time::Instant>,
     clock_hold: bool,
@@ -167,6 +169,7 @@ impl<V: View> Driver<V> {
             leave_when_held,
             go_on,
             resumed,
+            interrupted: false,
             beat: None,
             clock_hold: false,
             clock_said: false,
@@ -311,11 +314,11 @@ impl<V: View> Driver<V> {
             Signalled::HungUp => {
                 self.view.say("the terminal is gone; the rollout goes on (look with `slackwater status`)");
             }
-            Signalled::AskedToEnd if self.leave_when_held => {
+            Signalled::AskedToEnd if self.interrupted => {
                 self.view.say("already on the way to a hold with all replicas serving; the replica in hand is not left out");
             }
             Signalled::AskedToEnd => {
-                self.leave_when_held = true;
+                (self.interrupted, self.leave_when_held) = (true, true);
                 if !self.rollout.rests() {
                     self.view.say(
                         "interrupted: the replica in hand is finished or put back, then this ends with all of them serving; go on later \

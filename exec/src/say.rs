@@ -1,12 +1,33 @@
 //! A record in words, for the run's plain lines and its log. Most records are not worth one.
 
+use std::collections::BTreeMap;
+
 use slackwater_policy::{
     Action, Entry, Event, MoveResult, Note, Plan, Record, ReplicaId, ReplicaState, Reply, Source,
 };
 
 use crate::driver::named;
 
-/// The line for a record; `None` for those that only a machine wants.
+/// Says records one after another; what is tried again with the same result is said once.
+#[derive(Debug, Default)]
+pub struct Sayer {
+    /// The last word on a step that is tried again.
+    tried: BTreeMap<ReplicaId, String>,
+}
+
+impl Sayer {
+    /// The line for a record; `None` for those that only a machine wants.
+    pub fn line(&mut self, record: &Record, plan: &Plan) -> Option<String> {
+        let line = line(record, plan)?;
+        if let Entry::Note(Note::Retry { replica, .. }) = &record.entry {
+            let before = self.tried.insert(*replica, line.clone());
+            return (before.as_ref() != Some(&line)).then_some(line);
+        }
+        Some(line)
+    }
+}
+
+/// The line for a record, by itself.
 pub fn line(record: &Record, plan: &Plan) -> Option<String> {
     let name =
         |replica: &ReplicaId| plan.replicas.get(replica.index()).map_or("?", |spec| spec.name.as_str());

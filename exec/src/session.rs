@@ -17,7 +17,7 @@ use crate::journal::{Journal, JournalError, Listed};
 use crate::lock::{Lock, LockError};
 use crate::preflight::{AtTime, Preflight, preflight};
 use crate::recover;
-use crate::say;
+use crate::say::Sayer;
 use crate::world::World;
 
 /// Why a run did not come about, or broke off.
@@ -209,7 +209,7 @@ impl Session {
             leave_when_held: self.options.leave_when_held,
             go_on: self.options.go_on,
         };
-        Ok(Driver::new(setup, Logged { view, log })?.run().await?)
+        Ok(Driver::new(setup, Logged { view, log, sayer: Sayer::default() })?.run().await?)
     }
 }
 
@@ -243,11 +243,12 @@ fn open_log(directory: &Path, rollout: i64) -> Result<File, SessionError> {
 struct Logged<V> {
     view: V,
     log: File,
+    sayer: Sayer,
 }
 
 impl<V: View> View for Logged<V> {
     fn record(&mut self, record: &Record, rollout: &Rollout) {
-        if let Some(line) = say::line(record, rollout.plan()) {
+        if let Some(line) = self.sayer.line(record, rollout.plan()) {
             // The journal is what counts; a log that can't be written is no reason to stop.
             let _ = writeln!(self.log, "{} {line}", record.at);
         }

@@ -12,6 +12,9 @@ use crate::client::Answer;
 /// Faults that are told in full; all are counted.
 const FAULTS_TOLD: usize = 20;
 
+/// No time that is told is longer: an hour.
+const LONGEST_US: u64 = 3_600_000_000;
+
 /// Counts and latencies.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
@@ -48,7 +51,8 @@ pub struct Latency {
 impl Latency {
     fn add(&mut self, time: Duration) {
         if self.microseconds.is_none() {
-            self.microseconds = Histogram::new(3).ok();
+            // With bounds of its own: what saturates does not let it grow.
+            self.microseconds = Histogram::new_with_bounds(1, LONGEST_US, 3).ok();
         }
         if let Some(histogram) = &mut self.microseconds {
             histogram.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));

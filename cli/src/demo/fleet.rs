@@ -4,11 +4,13 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use slackwater_exec::balancer::Nginx;
-use slackwater_exec::deployment::{BalancerSpec, Deployment};
+use slackwater_exec::deployment::{BalancerSpec, Deployment, Place};
+use slackwater_exec::engine::Engine;
 use slackwater_exec::supervisor::{Processes, Supervisor};
 use slackwater_policy::{Plan, VersionRef};
 use toml::{Table, Value};
@@ -77,10 +79,7 @@ impl Fleet {
         let started =
             command.spawn().with_context(|| format!("`{name}` can't be started; is it installed?"))?;
         self.balancer = Some(started);
-        for port in ports.iter().copied().chain([self.front.port()]) {
-            answers(port).await?;
-        }
-        Ok(())
+        answers(&self.deployment, self.front).await
     }
 
     pub(super) fn front(&self) -> SocketAddr {
@@ -121,17 +120,23 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-async fn answers(port: u16) -> anyhow::Result<()> {
+/// Waits until requests through the balancer are answered; `/v1/models` is passed on to a replica that takes them.
+async fn answers(deployment: &Deployment, front: SocketAddr) -> anyhow::Result<()> {
+    let engine = Engine::new(Arc::new(deployment.clone()));
+    let mut all: Vec<Place> = deployment.replicas.clone();
+    let behind = Place { name: "the balancer".to_owned(), url: format!("http://{front}"), ..all[0].clone() };
+    all.push(behind);
     let began = tokio::time::Instant::now();
-    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-        anyhow::ensure!(
-            began.elapsed() < READY_WITHIN,
-            "nothing listens on port {port} after 30 s; see the logs in the folder"
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    for place in &all {
+        while let Err(trouble) = engine.healthy(place).await {
+            anyhow::ensure!(
+                began.elapsed() < READY_WITHIN,
+                "{} is not ready after 30 s: {trouble}",
+                place.name
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
-    // A stand-in listens before it has loaded.
-    tokio::time::sleep(Duration::from_millis(50)).await;
     Ok(())
 }
 

@@ -10,7 +10,6 @@ mod fleet;
 mod scenario;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,8 +17,9 @@ use clap::{Args, ValueEnum};
 use slackwater_exec::driver::{Ended, View};
 use slackwater_exec::journal::Journal;
 use slackwater_exec::preflight::AtTime;
+use slackwater_exec::say::Sayer;
+use slackwater_exec::session;
 use slackwater_exec::session::{RunOptions, Session};
-use slackwater_exec::{say, session};
 use slackwater_load::{Load, Options, Pace, Report};
 use slackwater_policy::{Plan, Record, Rollout, fold};
 
@@ -135,18 +135,19 @@ async fn rolled(fleet: &fleet::Fleet, plan: Plan, quiet: bool) -> anyhow::Result
     let found = session.preflight(AtTime::Now).await;
     anyhow::ensure!(found.refusals.is_empty(), "refused: {}", found.refusals.join("; "));
     output::say(&format!("lines of the run: {}", session::log_path(&fleet.state(), 1).display()));
-    Ok(session.run(Told { quiet, began: Arc::default() }).await?)
+    Ok(session.run(Told { quiet, began: None, sayer: Sayer::default() }).await?)
 }
 
 /// Lines with the seconds since the rollout began.
 struct Told {
     quiet: bool,
-    began: Arc<std::sync::OnceLock<std::time::Instant>>,
+    began: Option<std::time::Instant>,
+    sayer: Sayer,
 }
 
 impl Told {
-    fn line(&self, text: &str) {
-        let began = self.began.get_or_init(std::time::Instant::now);
+    fn line(&mut self, text: &str) {
+        let began = *self.began.get_or_insert_with(std::time::Instant::now);
         if !self.quiet {
             // Nothing can be done about a closed output here, and the fleet is still to be stopped.
             let _ = output::line(&format!("{:6.1} s  {text}", began.elapsed().as_secs_f64()));
@@ -156,7 +157,7 @@ impl Told {
 
 impl View for Told {
     fn record(&mut self, record: &Record, rollout: &Rollout) {
-        if let Some(line) = say::line(record, rollout.plan()) {
+        if let Some(line) = self.sayer.line(record, rollout.plan()) {
             self.line(&line);
         }
     }

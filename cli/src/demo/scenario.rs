@@ -81,16 +81,11 @@ fn drawn(rate: f64) -> String {
     let mut at = 0.0;
     while at < TRACE_S {
         at += -(1.0 - draws.random::<f64>()).ln() / rate;
-        let (minutes, seconds) = ((at / 60.0).floor(), at % 60.0);
+        let (hours, minutes, seconds) = ((at / 3600.0).floor(), (at % 3600.0 / 60.0).floor(), at % 60.0);
         let prompt = draws.random_range(PROMPT.prompt_tokens.0..=PROMPT.prompt_tokens.1);
         let output = draws.random_range(PROMPT.output_tokens.0..=PROMPT.output_tokens.1);
         // A String can be written to without fail.
-        let _ = writeln!(
-            text,
-            "2026-01-01 {:02}:{:02}:{seconds:09.6},{prompt},{output}",
-            minutes as u32 / 60,
-            minutes as u32 % 60
-        );
+        let _ = writeln!(text, "2026-01-01 {hours:02.0}:{minutes:02.0}:{seconds:09.6},{prompt},{output}",);
     }
     text
 }

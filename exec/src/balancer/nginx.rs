@@ -61,6 +61,11 @@ impl Nginx {
     }
 
     fn read(&self) -> Result<Include, Trouble> {
+        self.read_with_text().map(|(include, _)| include)
+    }
+
+    /// The file as it was read, too.
+    fn read_with_text(&self) -> Result<(Include, String), Trouble> {
         let path = self.spec.include.display();
         let text = fs::read_to_string(&self.spec.include).map_err(|error| {
             Trouble::lasting(format!(
@@ -82,7 +87,7 @@ impl Nginx {
                 self.keep.display()
             )));
         }
-        Ok(include)
+        Ok((include, text))
     }
 
     fn kept(&self, generation: u64) -> PathBuf {
@@ -168,7 +173,7 @@ impl Nginx {
     /// Ensures that nginx runs the file with this change.
     async fn change(&self, change: impl Fn(&mut Include) + Send) -> Result<(), Trouble> {
         let _one = self.changing.lock().await;
-        let before = self.read()?;
+        let (before, old) = self.read_with_text()?;
         let mut after = before.clone();
         change(&mut after);
         if after == before {
@@ -181,8 +186,11 @@ impl Nginx {
             return self.confirm(before.generation).await;
         }
         after.generation = before.generation.max(self.newest_kept().unwrap_or(0)) + 1;
-        let (old, new) = (before.text(&self.spec, &self.places), after.text(&self.spec, &self.places));
+        let new = after.text(&self.spec, &self.places);
         self.keep_copy(&self.kept(after.generation), &new)?;
+        if fs::read_to_string(&self.spec.include).ok().as_ref() != Some(&old) {
+            return Err(Trouble::passing("nginx's include file was changed by somebody else just now"));
+        }
         Nginx::write(&self.spec.include, &new)?;
         if let Err(trouble) = self.test().await {
             // nginx has not read it: with the old one back nothing has happened.
@@ -305,6 +313,9 @@ impl Balancer for Nginx {
             ),
             format!("  check  {}", join(&self.spec.test)),
             format!("  reload {}", join(&self.spec.reload)),
+            "warning: each reload of nginx closes its clients' idle connections, and a request that is just being sent on one is lost \
+             unless the client sends it again; nginx 1.27.4 and later avoid that with `keepalive_min_timeout`"
+                .to_owned(),
         ];
         if let Some(dump) = self.dump().await {
             let cuts = dump.lines().map(str::trim).find(|line| line.starts_with("worker_shutdown_timeout"));
@@ -319,8 +330,7 @@ impl Balancer for Nginx {
     }
 
     async fn save(&self) -> Result<(), Trouble> {
-        let include = self.read()?;
-        let text = include.text(&self.spec, &self.places);
+        let (include, text) = self.read_with_text()?;
         self.keep_copy(&self.kept(include.generation), &text)?;
         self.keep_copy(&self.saved(), &text)
     }

@@ -1,5 +1,8 @@
 //! NVML, by a library that the test builds: its GPUs are a folder. A real one is tried where there is one.
 
+// A test that is skipped says why.
+#![allow(clippy::print_stderr, clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -12,7 +12,7 @@ use slackwater_exec::driver::View;
 use slackwater_exec::session::{RunOptions, Session};
 use slackwater_policy::{Event, Note, Outcome, Plan, Record, Rollout, fold};
 
-use super::fleet::{Fleet, Front, Spec, exit, records, text};
+use super::fleet::{Fleet, Front, Spec, exit, first_runs_new, records, text};
 
 /// Ends this process at a record.
 struct KilledAt(u64);
@@ -115,8 +115,7 @@ fn replicas_outlive_their_executor() {
     let fleet = Fleet::start(&Spec::new(Front::Gateway, 2));
     let load = fleet.load(4);
     let mut executor = fleet.spawn(&[]);
-    let one_is_new = |status: &serde_json::Value| status["status"]["replicas"][0]["running"] == "to";
-    fleet.until("one replica has the new version", one_is_new);
+    fleet.until("one replica has the new version", first_runs_new);
     executor.kill().unwrap();
     executor.wait().unwrap();
     let before = fleet.pids();

@@ -4,7 +4,7 @@ use std::fs;
 
 use slackwater_policy::{Outcome, fold};
 
-use super::fleet::{Fleet, Front, Spec, exit, is_there, records, text};
+use super::fleet::{Fleet, Front, Spec, exit, first_runs_new, is_there, records, text};
 
 /// The new version does not come up: one replica is tried, goes back, and the rollout holds with all serving.
 fn goes_back(spec: Spec, said: &str) {
@@ -144,7 +144,7 @@ fn an_include_file_edited_by_hand_is_not_overwritten() {
     let fleet = Fleet::start(&spec);
     let load = fleet.load(4);
     let executor = fleet.spawn(&[]);
-    fleet.until("one is new", |status| status["status"]["replicas"][0]["running"] == "to");
+    fleet.until("one is new", first_runs_new);
     let include = fleet.path("owned/upstream.conf");
     let mut edited = fs::read_to_string(&include).unwrap();
     edited.push_str("# somebody was here\n");

@@ -128,15 +128,8 @@ impl Fleet {
         let ports: Vec<u16> = (0..spec.replicas).map(|_| free_port()).collect();
         let names = (0..spec.replicas).map(|index| format!("replica-{index}"));
         let plan = quick_plan(names, spec.soak);
-        let mut fleet = Fleet {
-            folder,
-            runtime,
-            plan,
-            ports,
-            front: free_port(),
-            kind: spec.front,
-            balancer: None,
-        };
+        let mut fleet =
+            Fleet { folder, runtime, plan, ports, front: free_port(), kind: spec.front, balancer: None };
         fleet.write_plan();
         fs::write(fleet.deployment_path(), change(fleet.deployment_text(spec))).unwrap();
         let deployment = fleet.deployment();
@@ -365,6 +358,9 @@ impl Fleet {
         let to: SocketAddr = format!("127.0.0.1:{}", self.front).parse().unwrap();
         let mut options = Options::new(to, Pace::Concurrency(at_once));
         options.prompt.output_tokens = (20, 200);
+        // A reload of nginx closes the idle connections of its clients, and a request that is just being sent on one is lost: those that
+        // reuse connections have to send it again (or nginx >= 1.27.4 with keepalive_min_timeout). Not a matter of draining.
+        options.keep_alive = self.kind != Front::Nginx;
         let _inside = self.runtime.enter();
         Load::start(options)
     }
@@ -459,4 +455,10 @@ pub(crate) fn records(state: &Path) -> Vec<slackwater_policy::Record> {
     let journal = slackwater_exec::journal::Journal::read(state).unwrap();
     let last = journal.rollouts().unwrap().pop().unwrap();
     journal.records(last.id).unwrap()
+}
+
+/// The first replica serves the new version. One that is only known to be new is not yet back in rotation.
+pub(crate) fn first_runs_new(status: &serde_json::Value) -> bool {
+    let first = &status["status"]["replicas"][0];
+    first["running"] == "to" && (first["state"] == "readmitted" || first["state"] == "soaked")
 }

@@ -1,5 +1,8 @@
 //! Rollouts of real processes behind real balancers.
 
+// Helpers of tests unwrap as tests do, and say what was counted or skipped.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 mod crash;
 mod faults;
 mod fleet;

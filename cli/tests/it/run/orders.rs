@@ -5,14 +5,10 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::fleet::{Fleet, Front, Spec, exit, text};
+use super::fleet::{Fleet, Front, Spec, exit, first_runs_new, text};
 
 fn serving(status: &serde_json::Value) -> u64 {
     status["status"]["serving"].as_u64().unwrap_or(0)
-}
-
-fn first_runs_new(status: &serde_json::Value) -> bool {
-    status["status"]["replicas"][0]["running"] == "to"
 }
 
 /// A fleet slow enough for orders to come in the middle.
