@@ -188,7 +188,7 @@ pub(crate) mod tests {
         *clock.0.lock().unwrap() = (Time::from_secs(2_000), Span::from_secs(3), "second");
         assert_eq!(SteadyTime::after(clock.clone(), &last).now(), Time::from_secs(2_000));
         *clock.0.lock().unwrap() = (Time::from_secs(10), Span::from_secs(3), "third");
-        assert_eq!(SteadyTime::after(clock.clone(), &last).now(), Time::from_secs(1_000), "never back");
+        assert_eq!(SteadyTime::after(clock, &last).now(), Time::from_secs(1_000), "never back");
     }
 
     #[test]

@@ -92,7 +92,9 @@ fn an_executor_killed_after_any_record_goes_on_and_loses_nothing() {
         let output = fleet.resume(&[]);
         resumes += 1;
         let report = fold(&fleet.plan, &records(&fleet.state()));
-        if exit(&output) != 0 || report.outcome != Some(Outcome::Completed) {
+        // Killed after its last record there is nothing left to be done.
+        let over = exit(&output) == 5 && text(&output).contains("is over (Completed)");
+        if (exit(&output) != 0 && !over) || report.outcome != Some(Outcome::Completed) {
             wrong.insert(at, format!("{}\nbefore: {pids:?}", text(&output)));
             break;
         }
@@ -101,7 +103,7 @@ fn an_executor_killed_after_any_record_goes_on_and_loses_nothing() {
     }
     let report = fleet.stop_load(load);
     eprintln!(
-        "killed {kills} times, at every {every}th record; resumed {resumes} times; {} streams, {} lost",
+        "killed {kills} times, at every {every}. record of a rollout; resumed {resumes} times; {} streams, {} lost",
         report.sent,
         report.sent - report.completed
     );

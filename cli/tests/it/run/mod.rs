@@ -3,7 +3,9 @@
 // Helpers of tests unwrap as tests do, and say what was counted or skipped.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod clock;
 mod crash;
+mod demo;
 mod faults;
 mod fleet;
 mod orders;
