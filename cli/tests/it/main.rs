@@ -4,6 +4,7 @@ mod catalog;
 mod files;
 mod mistakes;
 mod presets;
+mod servers;
 mod strategies;
 mod traces;
 
