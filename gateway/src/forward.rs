@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use hyper::http::HeaderValue;
 use hyper::http::request::Parts;
@@ -319,6 +319,15 @@ impl Proxy {
         headers::toward_client(&mut head.headers, record.request_id());
         head.version = Version::HTTP_11;
         record.status = head.status.as_u16();
+        if upstream.is_end_stream() {
+            // Nobody will ask for the end of a body that has none.
+            if !claim.end(Outcome::Served) {
+                return Refusal::waiting("the request was cut by an operator").response(record, End::Cut);
+            }
+            self.pool.give_back(connection);
+            record.ended(End::Completed, None);
+            return Response::from_parts(head, ToClient::Own(None));
+        }
         let streamed = head
             .headers
             .get(CONTENT_TYPE)

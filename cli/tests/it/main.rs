@@ -5,6 +5,7 @@ mod files;
 mod mistakes;
 mod presets;
 mod run;
+mod servers;
 mod strategies;
 mod traces;
 

@@ -17,7 +17,7 @@ fn replica(scheduling: Scheduling, kv_blocks: u32) -> Replica<StepTimeForm> {
     };
     let form =
         StepTimeForm::Max(Coefficients { c0_ps: 100, c_tok_ps: 3, c_seq_ps: 2, c_kv_ps: 1, c_attn_ps: 0 });
-    Replica::new(config, form).unwrap()
+    Replica::new(config, form).expect("the limits agree")
 }
 
 /// Tokens of each request before `at`; `None` once it has ended.

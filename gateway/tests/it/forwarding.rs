@@ -181,6 +181,22 @@ async fn one_connection_to_a_replica_serves_many_requests() {
     assert!(replica.seen.connections.load(Ordering::SeqCst) <= 3, "{:?}", replica.seen);
 }
 
+#[tokio::test]
+async fn responses_without_a_body_are_whole_and_keep_their_connection() {
+    let replica = Scripted::start(Does::Nothing).await;
+    let gateway = gateway(&[replica.address]).await;
+    for _ in 0..10 {
+        let answer = call(gateway.address(), "DELETE /v1/x HTTP/1.1\r\n", "").await;
+        assert_eq!((answer.status, answer.body.as_str()), (204, ""));
+        let answer = call(gateway.address(), "HEAD /v1/x HTTP/1.1\r\n", "").await;
+        assert_eq!((answer.status, answer.header("content-length")), (200, Some("77")));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!((view(&gateway, "r0").served, replica.requests()), (20, 20));
+    // Three at most: health checks have a connection each.
+    assert!(replica.seen.connections.load(Ordering::SeqCst) <= 4, "{:?}", replica.seen);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_client_slows_the_replica_and_a_gone_one_stops_it() {
     let replica = Scripted::start(Does::Endless).await;

@@ -16,6 +16,8 @@ use crate::support::unchunk;
 pub(crate) enum Does {
     /// Answers with the request as it came.
     Echo,
+    /// Answers 204, and a HEAD with the length of what a GET would be answered with.
+    Nothing,
     /// As `Echo`, then closes the connection without having said so.
     EchoAndClose,
     /// Closes without a word.
@@ -109,6 +111,10 @@ async fn serve(mut stream: TcpStream, does: Does, seen: &Seen) -> std::io::Resul
                     request.len()
                 )
             }
+            Does::Nothing if request.starts_with("HEAD") => {
+                "HTTP/1.1 200 OK\r\ncontent-length: 77\r\n\r\n".to_owned()
+            }
+            Does::Nothing => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
             Does::DieBeforeHead => return Ok(()),
             Does::DieAfterHead => STREAM.to_owned(),
             Does::DieMidBody => format!("{STREAM}{}{}", chunk("one"), chunk("two")),
@@ -119,7 +125,7 @@ async fn serve(mut stream: TcpStream, does: Does, seen: &Seen) -> std::io::Resul
         };
         stream.write_all(answer.as_bytes()).await?;
         match does {
-            Does::Echo => {}
+            Does::Echo | Does::Nothing => {}
             Does::Silent | Does::FallSilent => {
                 // Until the other side has had enough.
                 while stream.read(&mut [0; 64]).await? > 0 {}

@@ -355,9 +355,14 @@ impl Fleet {
 
     /// Streams through the balancer, many at a time.
     pub(crate) fn load(&self, at_once: usize) -> Load {
+        self.load_of(at_once, (20, 200))
+    }
+
+    /// The same with answers of so many tokens.
+    pub(crate) fn load_of(&self, at_once: usize, output_tokens: (u32, u32)) -> Load {
         let to: SocketAddr = format!("127.0.0.1:{}", self.front).parse().unwrap();
         let mut options = Options::new(to, Pace::Concurrency(at_once));
-        options.prompt.output_tokens = (20, 200);
+        options.prompt.output_tokens = output_tokens;
         // A reload of nginx closes the idle connections of its clients, and a request that is just being sent on one is lost: those that
         // reuse connections have to send it again (or nginx >= 1.27.4 with keepalive_min_timeout). Not a matter of draining.
         options.keep_alive = self.kind != Front::Nginx;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod clock;
+mod conformance;
 mod crash;
 mod demo;
 mod faults;
