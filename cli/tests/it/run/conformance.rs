@@ -55,7 +55,7 @@ fn simulated(situation: &Situation, front: Front, folder: &std::path::Path) -> (
     };
     let (drain, output) =
         if situation.long { ("1s", "output = [{ median = 6000, sigma = 0.1 }]") } else { ("60s", "") };
-    let approval = if situation.approves { "after-first" } else { "none" };
+    let approval = if situation.approves { "after_first" } else { "none" };
     let scenario = format!(
         "seed = 1\nrouter.policy = '{router}'\n[fleet]\nreplicas = 2\n[from]\nname = 'v1'\nengine = 'a100-llama-3.1-8b'\nstop = '100ms'\ngpu_release = '0s'\n\
          startup = '500ms'\nwarm_up = '500ms'\n[to]\nname = 'v2'\n[traffic.generate]\nduration = '2m'\nrate_per_s = 2.0\n{output}\n\
@@ -87,7 +87,7 @@ fn lived(situation: &Situation, front: Front, plan: &Plan) -> Vec<Record> {
         let dead = rustix::process::Pid::from_raw(i32::try_from(fleet.pids()[1].unwrap()).unwrap()).unwrap();
         rustix::process::kill_process(dead, rustix::process::Signal::KILL).unwrap();
     }
-    let tokens = if situation.long { (6_000, 6_001) } else { (20, 200) };
+    let tokens = if situation.long { (16_000, 16_001) } else { (20, 200) };
     let load = (!situation.dead).then(|| fleet.load_of(4, tokens));
     // Long answers are to be under way.
     std::thread::sleep(std::time::Duration::from_millis(500));
