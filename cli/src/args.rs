@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::demo::Demo;
+use crate::run_args::{Control, DeploymentCommand, History, Run, Status};
+use crate::serve_args::{Gateway, Replica};
 use crate::trace_args::Trace;
 
 /// Upgrade the model on a box of GPUs without anybody noticing.
 ///
-/// Slackwater simulates a rolling upgrade of inference replicas on real traffic: who would have waited, who would have
-/// been cut, how long it would have taken.
+/// Slackwater simulates a rolling upgrade of inference replicas on real traffic (who would have waited, who would have
+/// been cut, how long it would have taken), and carries it out on the replicas themselves.
 #[derive(Debug, Parser)]
 #[command(name = "slackwater", version, max_term_width = 100)]
 pub(crate) struct Arguments {
@@ -34,6 +37,28 @@ pub(crate) enum Command {
     /// Look at a trace, convert it, fit a generator to it, or write one.
     #[command(subcommand, after_help = TRACE_EXIT_CODES)]
     Trace(Trace),
+    /// Carry a plan out on the replicas of this machine.
+    #[command(after_help = crate::run_args::EXIT_CODES)]
+    Run(Run),
+    /// How the rollout stands.
+    Status(Status),
+    /// Hold with all replicas serving: the replica in hand is finished or put back first.
+    Pause(Control),
+    /// Go on after a hold; parked replicas are tried again.
+    Resume(Control),
+    /// Give the approval that the plan asks for.
+    Approve(Control),
+    /// End, with the replica in hand restored to the old version and the others left as they are.
+    Abort(Control),
+    /// Take every replica back to the old version.
+    Rollback(Control),
+    /// The rollouts of a deployment, or one of them record by record.
+    History(History),
+    /// A rollout of stand-ins under traffic, predicted and actual side by side; takes under two minutes.
+    Demo(Demo),
+    /// The deployment file: its schema, and what other programs need of it.
+    #[command(subcommand)]
+    Deployment(DeploymentCommand),
     /// Print the JSON Schema of the scenario file, or of a plan's answer.
     Schema {
         /// Of what.
@@ -43,6 +68,12 @@ pub(crate) enum Command {
     /// Engine profiles computed from a GPU's data sheet and a model's shape.
     #[command(subcommand)]
     Presets(Presets),
+    /// Forward requests to replicas: a streaming proxy that can be drained.
+    #[command(after_help = crate::serve_args::GATEWAY_HELP)]
+    Gateway(Gateway),
+    /// Be a replica without a GPU: OpenAI's API with the engine model's timing, and faults on request.
+    #[command(after_help = crate::serve_args::REPLICA_HELP)]
+    Replica(Box<Replica>),
 }
 
 /// What there is a schema of.
@@ -280,4 +311,24 @@ pub(crate) struct BacktestArguments {
     /// Print the whole score as JSON on standard output, in place of the text.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Simulate {
+    /// Nothing changed and nothing asked for.
+    pub(crate) fn quiet(scenario: PathBuf) -> Simulate {
+        Simulate {
+            scenario,
+            trace: None,
+            start: None,
+            no_rollout: false,
+            scale: None,
+            replicas: None,
+            seed: None,
+            dequantise: false,
+            overrides: Vec::new(),
+            json: false,
+            out: None,
+            requests: false,
+        }
+    }
 }

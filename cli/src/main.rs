@@ -3,11 +3,19 @@
 mod args;
 mod backtest;
 mod check;
+mod control;
+mod demo;
 mod history;
 mod output;
 mod plan;
 mod presets;
 mod progress;
+mod rollouts;
+mod run;
+mod run_args;
+mod run_view;
+mod serve;
+mod serve_args;
 mod simulate;
 mod trace;
 mod trace_args;
@@ -17,6 +25,7 @@ mod traffic;
 use std::process::ExitCode;
 
 use clap::Parser;
+use slackwater_exec::control::Order;
 
 use crate::args::{Arguments, Command, SchemaOf};
 
@@ -28,6 +37,16 @@ fn main() -> ExitCode {
         }
         Command::Check(arguments) => return check::check(&arguments).unwrap_or_else(|error| output::failed(&error)),
         Command::Plan(arguments) => return plan::plan(&arguments).unwrap_or_else(|error| output::failed(&error)),
+        Command::Run(arguments) => return run::run(&arguments),
+        Command::Status(arguments) => control::status(&arguments),
+        Command::Pause(arguments) => control::order(&arguments, Order::Pause),
+        Command::Resume(arguments) => control::order(&arguments, Order::Resume),
+        Command::Approve(arguments) => control::order(&arguments, Order::Approve),
+        Command::Abort(arguments) => control::order(&arguments, Order::Abort),
+        Command::Rollback(arguments) => control::order(&arguments, Order::Rollback),
+        Command::History(arguments) => rollouts::history(&arguments),
+        Command::Demo(arguments) => demo::demo(&arguments),
+        Command::Deployment(command) => control::deployment(&command),
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Trace(arguments) => trace::trace(&arguments),
         Command::Schema { of: SchemaOf::Scenario } => {
@@ -37,6 +56,8 @@ fn main() -> ExitCode {
             output::json(&slackwater_planner::planned::planned_json_schema())
         }
         Command::Presets(arguments) => presets::presets(&arguments),
+        Command::Gateway(arguments) => serve::gateway(&arguments),
+        Command::Replica(arguments) => serve::replica(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

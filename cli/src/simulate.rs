@@ -109,7 +109,8 @@ fn scenario(arguments: &Simulate) -> anyhow::Result<Scenario> {
     Ok(Scenario::load_with(&arguments.scenario, &overrides)?)
 }
 
-fn run(scenario: &Scenario, arguments: &Simulate) -> anyhow::Result<Simulated> {
+/// Simulates the scenario, with its rollout and without.
+pub(crate) fn run(scenario: &Scenario, arguments: &Simulate) -> anyhow::Result<Simulated> {
     let setup = Arc::new(Setup::new(scenario)?);
     let span_hint = span_hint_s(scenario);
 

@@ -105,6 +105,18 @@ impl<S: StepTime> Replica<S> {
         Some(sequence.emitted_by(self.ended_before(at)))
     }
 
+    /// When the first step that ends after `after` does so, if nothing is handed in before: the next moment at which tokens
+    /// can come out. While idle, when the next request is ready; `None` when there is none. `after` must not lie before the
+    /// last decision, nor at or after [`Self::next_event`].
+    #[must_use]
+    pub fn next_step_end(&self, after: Ps) -> Option<Ps> {
+        let Some(jump) = &self.jump else { return self.next_event() };
+        let span = (after + 1).saturating_sub(self.at);
+        let steps = jump.piece.steps_covering(span, jump.steps).max(1);
+        // Shorter than the sum that fitted before.
+        Some(self.at + jump.piece.sum(steps).unwrap_or(jump.end - self.at))
+    }
+
     /// From time `at` on decisions time their steps by `form`, before what the replica does at `at`. Steps decided before
     /// keep their durations.
     pub fn set_form(&mut self, at: Ps, form: S) {

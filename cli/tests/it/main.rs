@@ -6,6 +6,8 @@ mod history;
 mod mistakes;
 mod plans;
 mod presets;
+mod run;
+mod servers;
 mod strategies;
 mod traces;
 

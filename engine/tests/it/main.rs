@@ -8,3 +8,4 @@ mod oracle_blocks;
 mod pair;
 mod paper;
 mod prefix_cases;
+mod step_ends;

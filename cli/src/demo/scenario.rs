@@ -1,0 +1,91 @@
+//! The demo's prediction: a scenario of the same engine, the same kind of traffic, and the start-up that the stand-ins are given.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::Context;
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::SplitMix64;
+use slackwater_load::Prompt;
+use slackwater_scenarios::Scenario;
+
+use crate::args::Simulate;
+use crate::simulate::{self, Simulated};
+
+/// The engine of both.
+pub(super) const ENGINE: &str = "a100-llama-3.1-8b";
+/// How long a stand-in takes to start; a real engine takes a minute or more.
+pub(super) const START_UP: &str = "3s";
+/// What is asked.
+pub(super) const PROMPT: Prompt = Prompt { prompt_tokens: (50, 500), output_tokens: (40, 240) };
+
+/// Seconds of traffic: longer than the demo of the largest fleet.
+const TRACE_S: f64 = 600.0;
+
+/// Draws a trace, simulates a rollout in it, and writes both into the folder.
+pub(super) fn simulated(folder: &Path, replicas: u16, rate: f64) -> anyhow::Result<Simulated> {
+    let trace = folder.join("trace.csv");
+    std::fs::write(&trace, drawn(rate)).with_context(|| format!("cannot write {}", trace.display()))?;
+    let path = folder.join("scenario.toml");
+    // Stopping a stand-in takes no time to speak of, and its memory is free at once; the rest are the executor's own habits.
+    let text = format!(
+        r#"seed = 1
+
+[fleet]
+replicas = {replicas}
+
+[from]
+name = "v1"
+engine = "{ENGINE}"
+stop = "100ms"
+gpu_release = "0s"
+startup = "{START_UP}"
+warm_up = "1s"
+
+[to]
+name = "v2"
+
+[traffic]
+file = {trace}
+
+[slo]
+ttft = "1s"
+tpot = "50ms"
+share = 0.99
+
+[rollout]
+start = "{lead_in}s"
+drain_timeout = "60s"
+soak = "3s"
+in_flight_poll = "100ms"
+stop_timeout = "5s"
+on_failure = "hold"
+
+[rollout.health]
+interval = "100ms"
+timeout = "30s"
+"#,
+        trace = toml::Value::from(trace.display().to_string()),
+        lead_in = super::LEAD_IN.as_secs(),
+    );
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    let scenario = Scenario::load_with(&path, &[] as &[&str])?;
+    let arguments = Simulate::quiet(path);
+    simulate::run(&scenario, &arguments)
+}
+
+/// Requests of the demo's kind, in the form of Azure's traces.
+fn drawn(rate: f64) -> String {
+    let mut draws = SplitMix64::seed_from_u64(1);
+    let mut text = "TIMESTAMP,ContextTokens,GeneratedTokens\n".to_owned();
+    let mut at = 0.0;
+    while at < TRACE_S {
+        at += -(1.0 - draws.random::<f64>()).ln() / rate;
+        let (hours, minutes, seconds) = ((at / 3600.0).floor(), (at % 3600.0 / 60.0).floor(), at % 60.0);
+        let prompt = draws.random_range(PROMPT.prompt_tokens.0..=PROMPT.prompt_tokens.1);
+        let output = draws.random_range(PROMPT.output_tokens.0..=PROMPT.output_tokens.1);
+        // A String can be written to without fail.
+        let _ = writeln!(text, "2026-01-01 {hours:02.0}:{minutes:02.0}:{seconds:09.6},{prompt},{output}",);
+    }
+    text
+}

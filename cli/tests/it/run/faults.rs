@@ -1,0 +1,270 @@
+//! What goes wrong, and how it ends: every replica on one known version, or each that is not named with what mends it.
+
+use std::fs;
+
+use slackwater_policy::{Outcome, fold};
+
+use super::fleet::{Fleet, Front, Spec, exit, first_runs_new, is_there, records, text};
+
+/// The new version does not come up: one replica is tried, goes back, and the rollout holds with all serving.
+fn goes_back(spec: Spec, said: &str) {
+    let fleet = Fleet::start(&spec);
+    let load = fleet.load(4);
+    let output = fleet.run(&[]);
+    assert_eq!(exit(&output), 3, "{}", text(&output));
+    assert!(text(&output).contains(said), "{said}: {}", text(&output));
+    assert_eq!(fleet.roots(), ["/models/v1", "/models/v1"], "{}", text(&output));
+    let report = fleet.stop_load(load);
+    assert!(report.is_clean(), "{:?}", report.faults);
+}
+
+#[test]
+fn one_that_never_gets_healthy_goes_back() {
+    goes_back(Spec::new(Front::Gateway, 2).new_fault("never-healthy"), "/health answers 503");
+}
+
+#[test]
+fn one_that_crashes_while_loading_goes_back_with_its_last_words() {
+    let mut spec = Spec::new(Front::Gateway, 2).new_fault("crash-while-loading");
+    spec.new.extend(["--startup".to_owned(), "300ms".to_owned()]);
+    goes_back(spec, "process");
+}
+
+#[test]
+fn the_wrong_model_goes_back() {
+    goes_back(
+        Spec::new(Front::Gateway, 2).new_fault("wrong-model"),
+        "neither of the plan's versions answers",
+    );
+}
+
+#[test]
+fn a_gauge_that_sticks_is_not_believed_for_ever() {
+    let fleet = Fleet::start(&Spec::new(Front::Gateway, 2).old_fault("stuck-gauge"));
+    let load = fleet.load(4);
+    let output = fleet.run(&[]);
+    assert_eq!(exit(&output), 0, "{}", text(&output));
+    assert!(text(&output).contains("is believed; the engine says"), "{}", text(&output));
+    assert!(fleet.stop_load(load).is_clean());
+}
+
+#[test]
+fn one_that_ignores_the_stop_is_killed() {
+    let fleet = Fleet::start(&Spec::new(Front::Gateway, 2).old_fault("ignore-sigterm"));
+    let load = fleet.load(4);
+    let output = fleet.run(&[]);
+    assert_eq!(exit(&output), 0, "{}", text(&output));
+    assert!(fleet.stop_load(load).is_clean());
+}
+
+#[test]
+fn a_replica_that_is_dead_before_the_start_is_moved_first() {
+    let fleet = Fleet::start(&Spec::new(Front::Gateway, 3));
+    let dead = fleet.pids()[2].unwrap();
+    let dead = rustix::process::Pid::from_raw(i32::try_from(dead).unwrap()).unwrap();
+    rustix::process::kill_process(dead, rustix::process::Signal::KILL).unwrap();
+    let output = fleet.run(&[]);
+    assert_eq!(exit(&output), 0, "{}", text(&output));
+    assert!(text(&output).contains("replica-2 does not serve now"), "{}", text(&output));
+    let report = fold(&fleet.plan, &records(&fleet.state()));
+    assert_eq!(report.moves[0].replica.0, 2);
+    assert_eq!(report.serving_min, 2, "it is brought up before another is taken out");
+}
+
+#[test]
+fn a_taken_port_parks_the_replica_and_names_who_has_it() {
+    let mut fleet = Fleet::start(&Spec::new(Front::Gateway, 2));
+    // As soon as the old process is gone somebody else listens in its place.
+    let (port, old) = (fleet.ports[0], fleet.pids()[0].unwrap());
+    let squatter = std::thread::spawn(move || {
+        loop {
+            if let Ok(listener) = std::net::TcpListener::bind(("127.0.0.1", port)) {
+                return listener;
+            }
+            assert!(slackwater_exec::procfs::stat(old).is_some() || port > 0);
+        }
+    });
+    fleet.plan.rollout.on_failure = slackwater_policy::OnFailure::Park;
+    fleet.plan.rollout.steps.start.every = slackwater_policy::Span::from_millis(100);
+    fleet.plan.rollout.bring_ups = 1;
+    fleet.write_plan();
+    let output = fleet.run(&[]);
+    let _listener = squatter.join().unwrap();
+    assert_eq!(exit(&output), 3, "{}", text(&output));
+    // The squatter is this very test process.
+    assert!(
+        text(&output).contains(&format!("process {} still runs there", std::process::id())),
+        "{}",
+        text(&output)
+    );
+    assert!(text(&output).contains("replica-0"), "{}", text(&output));
+}
+
+#[test]
+fn without_its_gateway_nothing_is_begun() {
+    let mut fleet = Fleet::start(&Spec::new(Front::Gateway, 2));
+    fleet.stop_balancer();
+    let output = fleet.run(&[]);
+    assert_eq!(exit(&output), 5, "{}", text(&output));
+    assert!(text(&output).contains("cannot connect"), "{}", text(&output));
+    assert_eq!(fleet.roots(), ["/models/v1", "/models/v1"]);
+}
+
+#[test]
+fn versions_that_can_not_be_told_apart_are_refused() {
+    let fleet = Fleet::start(&Spec::new(Front::Gateway, 2));
+    let text_ = fs::read_to_string(fleet.deployment_path()).unwrap();
+    let same = text_.replace("root = '/models/v2'", "root = '/models/v1'");
+    fs::write(fleet.deployment_path(), same).unwrap();
+    let output = fleet.run(&[]);
+    assert_eq!(exit(&output), 5, "{}", text(&output));
+    assert!(text(&output).contains("nothing in the versions' identities differs"), "{}", text(&output));
+}
+
+#[test]
+fn outside_its_window_it_is_refused() {
+    let mut fleet = Fleet::start(&Spec::new(Front::Gateway, 2));
+    let tomorrow = slackwater_policy::Time::from_secs(4_000_000_000);
+    let closes = slackwater_policy::Time::from_secs(4_000_007_200);
+    fleet.plan.windows = vec![slackwater_policy::Window { opens: tomorrow, closes }];
+    fleet.plan.rollout.move_expected = slackwater_policy::Span::from_secs(60);
+    fleet.write_plan();
+    let output = fleet.run(&[]);
+    assert_eq!(exit(&output), 5, "{}", text(&output));
+    assert!(text(&output).contains("outside the plan's windows; the next opens 2096"), "{}", text(&output));
+}
+
+#[test]
+fn an_include_file_edited_by_hand_is_not_overwritten() {
+    if !is_there("nginx") {
+        return;
+    }
+    let mut spec = Spec::new(Front::Nginx, 3);
+    spec.soak = slackwater_policy::Span::from_secs(2);
+    let fleet = Fleet::start(&spec);
+    let load = fleet.load(4);
+    let executor = fleet.spawn(&[]);
+    fleet.until("one is new", first_runs_new);
+    let include = fleet.path("owned/upstream.conf");
+    let mut edited = fs::read_to_string(&include).unwrap();
+    edited.push_str("# somebody was here\n");
+    fs::write(&include, &edited).unwrap();
+    let output = executor.wait_with_output().unwrap();
+    assert_eq!(exit(&output), 3, "{}", text(&output));
+    assert!(text(&output).contains("edited by somebody else"), "{}", text(&output));
+    assert_eq!(fs::read_to_string(&include).unwrap(), edited);
+    assert!(fleet.stop_load(load).is_clean());
+    assert_eq!(
+        fleet.roots().iter().filter(|root| root.starts_with("/models/")).count(),
+        3,
+        "all still serve"
+    );
+}
+
+#[test]
+fn a_reload_that_is_reported_but_not_applied_is_found_out() {
+    if !is_there("nginx") {
+        return;
+    }
+    let mut fleet = Fleet::start(&Spec::new(Front::Nginx, 2));
+    // As when a port can't be bound: the reload says yes, and the old configuration stays.
+    let text_ = fs::read_to_string(fleet.deployment_path()).unwrap();
+    let at = text_.find("reload = [").unwrap();
+    let end = at + text_[at..].find('\n').unwrap();
+    let deaf = format!("{}reload = ['true']{}", &text_[..at], &text_[end..])
+        .replace("confirm_within = '5s'", "confirm_within = '1s'");
+    fs::write(fleet.deployment_path(), deaf).unwrap();
+    fleet.plan.rollout.steps.take_out.attempts = Some(2);
+    fleet.plan.rollout.steps.admit.attempts = Some(2);
+    fleet.write_plan();
+    let load = fleet.load(4);
+    let output = fleet.run(&[]);
+    assert_eq!(exit(&output), 3, "{}", text(&output));
+    assert!(text(&output).contains("reported no error, but does not run `llm"), "{}", text(&output));
+    assert!(fleet.stop_load(load).is_clean());
+    assert_eq!(fleet.roots(), ["/models/v1", "/models/v1"]);
+}
+
+#[test]
+fn haproxy_that_forgets_is_told_again() {
+    if !is_there("haproxy") {
+        return;
+    }
+    let mut spec = Spec::new(Front::Haproxy, 3);
+    // Long enough for a restart in the middle of a start.
+    spec.new = vec!["--startup".to_owned(), "3s".to_owned()];
+    let mut fleet = Fleet::start(&spec);
+    let executor = fleet.spawn(&[]);
+    fleet.until("one is starting", |status| status["status"]["replicas"][0]["state"] == "starting");
+    fleet.stop_balancer();
+    fleet.start_balancer();
+    let output = executor.wait_with_output().unwrap();
+    assert_eq!(exit(&output), 0, "{}", text(&output));
+    assert!(text(&output).contains("it was taken out again"), "{}", text(&output));
+    let report = fold(&fleet.plan, &records(&fleet.state()));
+    assert_eq!(report.outcome, Some(Outcome::Completed));
+}
+
+/// The library that stands for the machine's GPUs; `None` without a C compiler.
+fn fake_nvml(folder: &std::path::Path, library: &std::path::Path) -> bool {
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../exec/tests/fake_nvml.c");
+    let built = std::process::Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(library)
+        .arg(format!("-DFOLDER=\"{}\"", folder.display()))
+        .arg(source)
+        .output();
+    let built = built.is_ok_and(|output| output.status.success());
+    assert!(
+        built || std::env::var_os("SLACKWATER_REQUIRE_REAL").is_none(),
+        "no C compiler (cc): install gcc"
+    );
+    built
+}
+
+/// Two GPUs, one replica each, that hold 72 of 80 GiB; their memory lingers for a while after their end.
+fn with_gpus(linger: &str, folder: &std::path::Path) -> Option<Fleet> {
+    let library = folder.join("libnvidia-ml.so.1");
+    let gpus = folder.join("gpus");
+    if !fake_nvml(&gpus, &library) {
+        return None;
+    }
+    let mut spec = Spec::new(Front::Gateway, 2);
+    let claim = ["--fake-gpu", &gpus.display().to_string(), "--gpu", "{gpus}"].map(str::to_owned);
+    spec.old.extend(claim.clone());
+    spec.new.extend(claim);
+    let spec = spec.old_fault(&format!("lingering-memory={linger}"));
+    let fleet = Fleet::start_with(&spec, |text| {
+        text.replace("[gpu]\nkind = 'none'", &format!("[gpu]\nlibrary = '{}'", library.display()))
+            .replace(
+                "identity = { root = '/models/v2' }",
+                "memory_mib = 73728\nidentity = { root = '/models/v2' }",
+            )
+            .replace("name = 'replica-0'", "gpus = [0]\nname = 'replica-0'")
+            .replace("name = 'replica-1'", "gpus = [1]\nname = 'replica-1'")
+    });
+    Some(fleet)
+}
+
+#[test]
+fn memory_that_lingers_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(fleet) = with_gpus("1s", folder.path()) else { return };
+    let output = fleet.run(&[]);
+    assert_eq!(exit(&output), 0, "{}", text(&output));
+    assert!(text(&output).contains("MiB free, the new version needs 73728"), "{}", text(&output));
+    assert_eq!(fleet.roots(), ["/models/v2", "/models/v2"]);
+}
+
+#[test]
+fn memory_that_is_never_free_parks_the_replica_and_names_who_holds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut fleet) = with_gpus("1h", folder.path()) else { return };
+    fleet.plan.rollout.steps.gpu_free.within = Some(slackwater_policy::Span::from_secs(1));
+    fleet.write_plan();
+    let output = fleet.run(&[]);
+    assert_eq!(exit(&output), 3, "{}", text(&output));
+    assert!(text(&output).contains("is held by process"), "{}", text(&output));
+    assert!(text(&output).contains("parked, a person is needed"), "{}", text(&output));
+    assert_eq!(fleet.roots()[1], "/models/v1", "the other one was not touched");
+}

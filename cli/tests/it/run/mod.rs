@@ -1,0 +1,13 @@
+//! Rollouts of real processes behind real balancers.
+
+// Helpers of tests unwrap as tests do, and say what was counted or skipped.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod clock;
+mod conformance;
+mod crash;
+mod demo;
+mod faults;
+mod fleet;
+mod orders;
+mod rollouts;
