@@ -25,6 +25,12 @@ pub(crate) enum Command {
     /// Search for safe windows: when to roll, with what drain timeout, how, at what risk.
     #[command(after_help = PLAN_EXIT_CODES)]
     Plan(PlanArguments),
+    /// Look at a plan again, in under a second: is it still safe to start, or to go on?
+    #[command(after_help = CHECK_EXIT_CODES)]
+    Check(CheckArguments),
+    /// Is a plan right? Plan each day of a history from the days before it, and replay it as it came.
+    #[command(after_help = TRACE_EXIT_CODES)]
+    Backtest(BacktestArguments),
     /// Look at a trace, convert it, fit a generator to it, or write one.
     #[command(subcommand, after_help = TRACE_EXIT_CODES)]
     Trace(Trace),
@@ -122,6 +128,9 @@ const PLAN_EXIT_CODES: &str = "\
 Exit codes: 0 a window was found, 3 there is none, 1 could not be planned, 2 wrong arguments,
 130 interrupted (what was known by then is printed, marked as partial).";
 
+const CHECK_EXIT_CODES: &str =
+    "Exit codes: 0 safe, 3 not safe, 1 could not be checked, 2 wrong arguments.";
+
 const TRACE_EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.";
 
 /// Arguments of `simulate`.
@@ -133,6 +142,10 @@ pub(crate) struct Simulate {
     /// Replay this trace file or log in place of the scenario's traffic; docs/traces.md lists the formats.
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
+
+    /// Spread arrivals that share a time because the trace's clock is coarse, each at random within the tick.
+    #[arg(long)]
+    pub(crate) dequantise: bool,
 
     /// Begin the rollout at this time: after the start of the traffic ("15m"), or "2026-01-05T03:00:00Z".
     #[arg(long, value_name = "TIME")]
@@ -200,4 +213,71 @@ pub(crate) struct PlanArguments {
     /// Write report.html, report.md, plan.toml, plan.json, windows.csv and plots into this folder.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    /// The folder that `plan --out` wrote, or the plan.toml in it.
+    pub(crate) plan: PathBuf,
+
+    /// As if it were this time ("2026-01-05T03:00:00Z").
+    #[arg(long, value_name = "TIME")]
+    pub(crate) now: Option<slackwater_scenarios::WallTime>,
+
+    /// Requests a second at present.
+    #[arg(long, value_name = "X", conflicts_with = "prometheus")]
+    pub(crate) live_rate: Option<f64>,
+
+    /// Ask this Prometheus server for the present rate.
+    #[arg(long, value_name = "URL")]
+    pub(crate) prometheus: Option<String>,
+
+    /// With --prometheus: which series, as in `job="vllm"`.
+    #[arg(long, value_name = "LABELS", default_value = "", requires = "prometheus")]
+    pub(crate) selector: String,
+
+    /// The rollout is under way, and these replicas serve the new version already.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with = "journal")]
+    pub(crate) done: Vec<String>,
+
+    /// The rollout is under way; its journal (a JSON record a line) says how far it is.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: Option<PathBuf>,
+
+    /// Print the answer as JSON on standard output, in place of the text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `backtest`.
+#[derive(Debug, Args)]
+pub(crate) struct BacktestArguments {
+    /// The scenario file (TOML); its `[plan]` table says what is asked for.
+    pub(crate) scenario: PathBuf,
+
+    /// The history, in place of the scenario's traffic: several days, on the calendar.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) history: Option<PathBuf>,
+
+    /// The seed of all randomness.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+
+    /// Set any key of the scenario, as in `--set plan.every=15m`. May be given many times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+
+    /// So many threads; the answer is the same. Default: one a core.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+
+    /// Take the traffic as it is. Else it is scaled first, by its rates alone, so that at 45 % of all times it is more than
+    /// the replicas that stay can carry.
+    #[arg(long)]
+    pub(crate) as_it_is: bool,
+
+    /// Print the whole score as JSON on standard output, in place of the text.
+    #[arg(long)]
+    pub(crate) json: bool,
 }

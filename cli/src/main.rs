@@ -1,6 +1,9 @@
 //! The `slackwater` command: arguments in, results on standard output, talk on standard error, exit codes.
 
 mod args;
+mod backtest;
+mod check;
+mod history;
 mod output;
 mod plan;
 mod presets;
@@ -20,9 +23,11 @@ use crate::args::{Arguments, Command, SchemaOf};
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
-        Command::Plan(arguments) => {
-            return plan::plan(&arguments).unwrap_or_else(|error| output::failed(&error));
+        Command::Backtest(arguments) => {
+            return backtest::backtest(&arguments).unwrap_or_else(|error| output::failed(&error));
         }
+        Command::Check(arguments) => return check::check(&arguments).unwrap_or_else(|error| output::failed(&error)),
+        Command::Plan(arguments) => return plan::plan(&arguments).unwrap_or_else(|error| output::failed(&error)),
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Trace(arguments) => trace::trace(&arguments),
         Command::Schema { of: SchemaOf::Scenario } => {

@@ -20,7 +20,7 @@ use crate::output;
 /// No safe window: for cron and CI.
 const NO_GO: u8 = 3;
 /// Interrupted, as shells have it.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// What a reader of plan.toml should know first.
 const PLAN_HEAD: &str = "\
@@ -29,13 +29,8 @@ const PLAN_HEAD: &str = "\
 ";
 
 pub(crate) fn plan(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
-    if let Some(threads) = arguments.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .context("the threads can't be started")?;
-    }
-    let ask = ask(arguments)?;
+    use_threads(arguments.threads)?;
+    let ask = ask_of(&arguments.scenario, arguments.history.as_deref(), arguments.seed, &arguments.overrides)?;
     let watcher = Watcher::new();
     watcher.hear_interrupts()?;
     let answered = compute(&ask, &watcher)?;
@@ -59,12 +54,24 @@ pub(crate) fn plan(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn ask(arguments: &PlanArguments) -> anyhow::Result<Ask> {
-    let mut overrides = arguments.overrides.clone();
-    if let Some(seed) = arguments.seed {
+/// So many threads for all that follows; one a core when it is not said.
+pub(crate) fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
+    let Some(threads) = threads else { return Ok(()) };
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("the threads can't be started")
+}
+
+/// The scenario with what the command line changes, and its history, read.
+pub(crate) fn ask_of(
+    scenario: &Path,
+    history: Option<&Path>,
+    seed: Option<u64>,
+    overrides: &[String],
+) -> anyhow::Result<Ask> {
+    let mut overrides = overrides.to_vec();
+    if let Some(seed) = seed {
         overrides.push(format!("seed={seed}"));
     }
-    if let Some(history) = &arguments.history {
+    if let Some(history) = history {
         let path = history.to_str().with_context(|| {
             format!(
                 "--history {}: the path is not valid UTF-8; rename the file or link to it",
@@ -74,20 +81,20 @@ fn ask(arguments: &PlanArguments) -> anyhow::Result<Ask> {
         overrides.push(format!("traffic.file={}", toml::Value::from(path)));
         overrides.push("traffic.format=\"auto\"".to_owned());
     }
-    let scenario = Scenario::load_with(&arguments.scenario, &overrides)?;
-    let hash =
-        |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let scenario = Scenario::load_with(scenario, &overrides)?;
+    let hash = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut inputs = BTreeMap::from([("scenario".to_owned(), hash(scenario.to_toml().as_bytes()))]);
-    let history = match &scenario.traffic.file {
-        Some(file) => {
-            output::say(&format!("reading {}", file.display()));
+    crate::history::fetch_for(&scenario)?;
+    let history = match scenario.traffic.generate {
+        None => {
+            output::say("reading the history");
             let trace = scenario.load_traffic()?;
             if !trace.report.sha256.is_empty() {
                 inputs.insert(trace.report.source.clone(), trace.report.sha256.clone());
             }
             Some(Arc::new(trace))
         }
-        None => None,
+        Some(_) => None,
     };
     Ok(Ask { scenario, slackwater: env!("CARGO_PKG_VERSION").to_owned(), inputs, history })
 }
@@ -102,6 +109,7 @@ fn write(folder: &Path, answered: &Answered) -> anyhow::Result<()> {
     };
     let planned: &Planned = &answered.planned;
     file("plan.json", &serde_json::to_string_pretty(planned).context("the plan can't be written as JSON")?)?;
+    file("check.json", &serde_json::to_string(&answered.kit).context("the kit can't be written as JSON")?)?;
     match &answered.plan {
         Some(plan) => {
             let text = toml::to_string(plan).context("the plan can't be written as TOML")?;
@@ -126,13 +134,13 @@ fn write(folder: &Path, answered: &Answered) -> anyhow::Result<()> {
 }
 
 /// Progress on stderr, and Ctrl-C.
-struct Watcher {
+pub(crate) struct Watcher {
     bar: Mutex<(ProgressBar, String)>,
     stop: Arc<AtomicBool>,
 }
 
 impl Watcher {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bar = ProgressBar::new(1);
         bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
         if let Ok(style) = ProgressStyle::with_template("{msg} [{wide_bar}] {percent} %, {eta} to go") {
@@ -142,7 +150,7 @@ impl Watcher {
     }
 
     /// The first Ctrl-C asks for what is known so far, the second ends it all.
-    fn hear_interrupts(&self) -> anyhow::Result<()> {
+    pub(crate) fn hear_interrupts(&self) -> anyhow::Result<()> {
         let stop = Arc::clone(&self.stop);
         ctrlc::set_handler(move || {
             if stop.swap(true, Ordering::Relaxed) {
@@ -153,7 +161,7 @@ impl Watcher {
         .context("Ctrl-C can't be listened to")
     }
 
-    fn done(&self) {
+    pub(crate) fn done(&self) {
         if let Ok(bar) = self.bar.lock() {
             bar.0.finish_and_clear();
         }

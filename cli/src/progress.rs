@@ -8,17 +8,23 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub(crate) struct Progress {
     bar: ProgressBar,
     began: Instant,
+    noun: &'static str,
 }
 
 impl Progress {
     /// `length`: simulated seconds to come, when known.
     pub(crate) fn new(what: &str, length_s: Option<f64>) -> Self {
+        Self::counting(what, length_s, "requests")
+    }
+
+    /// The same, of something else than requests.
+    pub(crate) fn counting(what: &str, length_s: Option<f64>, noun: &'static str) -> Self {
         let bar = ProgressBar::hidden();
         bar.set_message(what.to_owned());
         if let Some(length) = length_s {
             bar.set_length(whole(length));
         }
-        Self { bar, began: Instant::now() }
+        Self { bar, began: Instant::now(), noun }
     }
 
     /// `at_s`: simulated seconds behind; `count`: requests so far.
@@ -33,7 +39,7 @@ impl Progress {
             }
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        self.bar.set_prefix(format!("{count} requests"));
+        self.bar.set_prefix(format!("{count} {}", self.noun));
         self.bar.set_position(whole(at_s));
     }
 

@@ -47,6 +47,7 @@ pub(crate) fn simulate(arguments: &Simulate) -> anyhow::Result<()> {
         // Before a long trace is read for nothing.
         slackwater_sim::can_roll(&scenario)?;
     }
+    crate::history::fetch_for(&scenario)?;
     let simulated = run(&scenario, arguments)?;
     let result = &simulated.result;
     for warning in &result.warnings {
@@ -96,6 +97,7 @@ fn scenario(arguments: &Simulate) -> anyhow::Result<Scenario> {
     set("traffic.rate_scale", arguments.scale.map(|scale| format!("{scale:?}")));
     set("fleet.replicas", arguments.replicas.map(|count| count.to_string()));
     set("seed", arguments.seed.map(|seed| seed.to_string()));
+    set("traffic.dequantise", arguments.dequantise.then(|| true.to_string()));
     if let Some(trace) = &arguments.trace {
         let path = trace.to_str().with_context(|| {
             format!("--trace {}: the path is not valid UTF-8; rename the file or link to it", trace.display())

@@ -7,9 +7,10 @@ use serde::Serialize;
 use slackwater_reports::ReportContext;
 use slackwater_reports::trace::{Against, comparison_text, trace_text, write_trace_report};
 use slackwater_scenarios::traffic::statistics::{Collected, Collector, Comparison, TraceFigures};
-use slackwater_scenarios::traffic::{AllTurns, Arrival, FileTraffic, ImportReport, ReadOptions, Traffic};
+use slackwater_scenarios::traffic::{AllTurns, Arrival, ImportReport, Traffic};
 use slackwater_scenarios::{Format, Keyed, Scenario};
 
+use crate::history;
 use crate::output;
 use crate::progress::Progress;
 use crate::trace_args::{Fit, Input, Inspect, Trace};
@@ -28,6 +29,7 @@ pub(crate) fn trace(arguments: &Trace) -> anyhow::Result<()> {
         Trace::Convert(arguments) => trace_write::convert(arguments),
         Trace::Fit(arguments) => fit(arguments),
         Trace::Generate(arguments) => trace_write::generate(arguments),
+        Trace::Fetch(arguments) => history::fetch_command(arguments),
     }
 }
 
@@ -46,7 +48,13 @@ fn inspect(arguments: &Inspect) -> anyhow::Result<()> {
     let trace = collect(open(&arguments.input, true)?)?;
     let other = match &arguments.against {
         Some(file) => {
-            let input = Input { file: file.clone(), format: Format::Auto, sort: arguments.input.sort };
+            let input = Input {
+                file: file.clone(),
+                format: Format::Auto,
+                sort: arguments.input.sort,
+                dequantise: false,
+                overrides: Vec::new(),
+            };
             let there = collect(open(&input, true)?)?;
             let comparison = trace.compare(&there);
             Some((there, comparison))
@@ -107,26 +115,50 @@ impl Source {
     }
 }
 
-/// A trace, or what a scenario draws. `prefixes`: whether the names of blocks are wanted.
+/// A trace, or a scenario's traffic. `prefixes`: whether the names of blocks are wanted.
 pub(crate) fn open(input: &Input, prefixes: bool) -> anyhow::Result<Source> {
-    if input.file.extension().is_some_and(|extension| extension == "toml") {
-        return open_drawn(&input.file, None);
+    let mut overrides = input.overrides.clone();
+    if input.format != Format::Auto {
+        let format = serde_json::to_value(input.format).context("the format has no name")?;
+        overrides.push(format!("traffic.format={format}"));
     }
-    let options = ReadOptions { format: input.format, sort: input.sort, prefixes, ..ReadOptions::default() };
-    let traffic = FileTraffic::open(&input.file, options)?;
-    Ok(Source { traffic: Box::new(traffic), name: input.file.display().to_string() })
+    overrides.extend(input.sort.then(|| "traffic.sort=true".to_owned()));
+    overrides.extend(input.dequantise.then(|| "traffic.dequantise=true".to_owned()));
+    let name = input.file.display().to_string();
+    let scenario = if input.file.extension().is_some_and(|extension| extension == "toml") {
+        let scenario = load(&input.file, &overrides)?;
+        if scenario.traffic.generate.is_some() {
+            return drawn(&scenario, name, None);
+        }
+        history::fetch_for(&scenario)?;
+        scenario
+    } else {
+        let traffic = format!("[traffic]\nfile = \"its place is taken below\"\n{REST_OF_A_SCENARIO}");
+        let mut scenario = Scenario::parse_with(&traffic, "", &overrides)?;
+        // A path need not be text.
+        scenario.traffic.file = Some(input.file.clone());
+        scenario
+    };
+    Ok(Source { traffic: scenario.traffic.open(scenario.seed, prefixes)?, name })
+}
+
+/// A scenario, or a file with nothing but its traffic.
+fn load(file: &Path, overrides: &[String]) -> anyhow::Result<Scenario> {
+    if has_a_fleet(file) {
+        return Ok(Scenario::load_with(file, overrides)?);
+    }
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("{name}: cannot read it; a scenario is a TOML file"))?;
+    Ok(Scenario::parse_with(&format!("{text}{REST_OF_A_SCENARIO}"), &name, overrides)?)
 }
 
 /// The traffic that a scenario draws, all turns of its sessions counted.
 pub(crate) fn open_drawn(file: &Path, seed: Option<u64>) -> anyhow::Result<Source> {
-    let name = file.display().to_string();
-    let scenario = if has_a_fleet(file) {
-        Scenario::load(file)?
-    } else {
-        let text = std::fs::read_to_string(file)
-            .with_context(|| format!("{name}: cannot read it; a scenario is a TOML file"))?;
-        Scenario::parse(&format!("{text}{REST_OF_A_SCENARIO}"), &name)?
-    };
+    drawn(&load(file, &[])?, file.display().to_string(), seed)
+}
+
+fn drawn(scenario: &Scenario, name: String, seed: Option<u64>) -> anyhow::Result<Source> {
     let generate = scenario.traffic.generate.as_ref().with_context(|| {
         format!(
             "{name} draws no traffic, it replays a file; name that file instead (`slackwater trace convert`)"

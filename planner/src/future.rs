@@ -14,12 +14,14 @@ use std::sync::Arc;
 
 use rand_distr::{Distribution, StandardNormal};
 use slackwater_engine::{PS_PER_S, Ps};
-use slackwater_scenarios::traffic::{Arrival, ImportReport, SharedTrace};
+use slackwater_scenarios::traffic::{Arrival, Bursts, ImportReport, LengthSource, SeriesTraffic, SharedTrace};
 use slackwater_scenarios::{Generate, Keyed, Scenario, TraceError};
 
 use crate::calendar::{Calendar, DAY_PS};
 use crate::history::{History, SLOT_PS};
 
+/// Horizon time begins so long before the horizon does, so that worlds are met in their course from its first start on.
+pub const LEAD_PS: Ps = 900 * PS_PER_S;
 /// A resampled day is moved by up to this, either way.
 const SHIFT_PS: i64 = 900 * PS_PER_S.cast_signed();
 /// A doubled request comes within this of itself.
@@ -38,6 +40,27 @@ pub enum Source {
     Profile(Box<Generate>),
     /// A recording.
     Recorded(Box<History>),
+    /// What did come, replayed as it was: one future, whatever its number.
+    Replay(Arc<SharedTrace>),
+    /// Expected rates.
+    Forecast(Arc<Forecast>),
+}
+
+/// Rates that are expected, from the horizon's start on, and what the requests are like.
+#[derive(Clone, Debug)]
+pub struct Forecast {
+    /// Requests a second, one a slot.
+    pub rates: Vec<f64>,
+    /// Seconds a slot.
+    pub slot_s: f64,
+    /// Lengths, in the order of the traffic; at least one.
+    pub lengths: Arc<[Arrival]>,
+    /// Consecutive ones that stay together.
+    pub block: u32,
+    /// How arrivals lie around the rate.
+    pub bursts: Bursts,
+    /// How far the whole level may be off: standard deviation of the logarithm.
+    pub sd: f64,
 }
 
 /// All futures of a plan.
@@ -59,7 +82,7 @@ impl Futures {
     #[must_use]
     pub fn new(source: Source, calendar: Calendar, seed: u64, start_ns: i64, has_calendar: bool, growth: f64) -> Self {
         let sd = match &source {
-            Source::Profile(_) => 0.0,
+            Source::Profile(_) | Source::Replay(_) | Source::Forecast(_) => 0.0,
             Source::Recorded(history) if history.has_days() && history.days.len() > 1 => {
                 (history.day_sd * (2.0 / history.days.len() as f64).sqrt()).clamp(NOISE.0, NOISE.1)
             }
@@ -98,10 +121,10 @@ impl Futures {
         self.sd
     }
 
-    /// The instant that lies so far into the horizon.
+    /// The instant of a horizon time.
     #[must_use]
     pub fn instant_ns(&self, at_ps: Ps) -> i64 {
-        self.start_ns + (at_ps / 1000).cast_signed()
+        self.start_ns + (at_ps / 1000).cast_signed() - (LEAD_PS / 1000).cast_signed()
     }
 
     /// Recorded days that are comparable with that of this time; 0 of a stated profile, which is no record of anything.
@@ -109,7 +132,7 @@ impl Futures {
     pub fn comparable_days(&self, at_ps: Ps) -> usize {
         let instant = self.instant_ns(at_ps);
         match &self.source {
-            Source::Profile(_) => 0,
+            Source::Profile(_) | Source::Replay(_) | Source::Forecast(_) => 0,
             Source::Recorded(history) => {
                 let into = (instant - self.calendar.midnight_before(instant)).max(0).cast_unsigned() * 1000;
                 history.comparable(self.calendar.weekday(instant), into)
@@ -140,6 +163,55 @@ impl Futures {
         match &self.source {
             Source::Profile(_) => scenario.load_traffic(),
             Source::Recorded(history) => Ok(self.resampled(history, scenario.wants_prefixes(), future, from, until)),
+            Source::Replay(trace) => Ok(self.replayed(trace, from, until)),
+            Source::Forecast(forecast) => self.forecast(forecast, future, from, until),
+        }
+    }
+
+    /// Requests at the expected rates, the whole level moved by one draw.
+    fn forecast(&self, forecast: &Forecast, future: u64, from: Ps, until: Ps) -> Result<SharedTrace, TraceError> {
+        let mut random = self.keyed.stream("future.level", &[future]);
+        let normal: f64 = StandardNormal.sample(&mut random);
+        let level = self.growth * (forecast.sd * normal - forecast.sd * forecast.sd / 2.0).exp();
+        // In steps of a minute, so that the stretch may begin anywhere.
+        let step_s = 60.0;
+        let begins_s = (from as f64 - LEAD_PS as f64) / PS_PER_S as f64;
+        let steps = (until - from).div_ceil(60 * PS_PER_S);
+        let last = forecast.rates.len().saturating_sub(1);
+        let rates: Arc<[f64]> = (0..steps)
+            .map(|number| {
+                let slot = (begins_s + number as f64 * step_s) / forecast.slot_s;
+                let place = (slot.max(0.0) as usize).min(last);
+                forecast.rates.get(place).copied().unwrap_or(0.0) * level
+            })
+            .collect();
+        let lengths = LengthSource::Sample { pairs: Arc::clone(&forecast.lengths), block: forecast.block };
+        let keyed = Keyed::new(self.keyed.bits("future.forecast", &[future]) >> 1);
+        let epoch = self.has_calendar.then(|| self.instant_ns(from));
+        let drawn = SeriesTraffic::new(rates, step_s, &forecast.bursts, &lengths, epoch, keyed);
+        SharedTrace::load_all(drawn.map_err(|error| TraceError {
+            path: "the forecast".into(),
+            row: None,
+            problem: error.to_string(),
+            help: "make a new plan".into(),
+            source: None,
+        })?)
+    }
+
+    /// The requests of a stretch as they came; the horizon is on the trace's own calendar.
+    fn replayed(&self, trace: &SharedTrace, from: Ps, until: Ps) -> SharedTrace {
+        let begins = (self.instant_ns(from) - trace.epoch_ns.unwrap_or(0)).saturating_mul(1000);
+        let at = |time: i64| trace.arrivals.partition_point(|arrival| arrival.at_ps < time.max(0).cast_unsigned());
+        let places = at(begins)..at(begins.saturating_add_unsigned(until - from));
+        let moved = |arrival: &Arrival| Arrival {
+            at_ps: (arrival.at_ps.cast_signed() - begins).max(0).cast_unsigned(),
+            ..*arrival
+        };
+        SharedTrace {
+            arrivals: trace.arrivals[places.clone()].iter().map(moved).collect(),
+            prefixes: trace.prefixes.get(places).map(Arc::from).unwrap_or_default(),
+            epoch_ns: self.has_calendar.then(|| self.instant_ns(from)),
+            report: ImportReport { source: trace.report.source.clone(), ..ImportReport::default() },
         }
     }
 
@@ -171,6 +243,8 @@ impl Futures {
     /// Of a time of the horizon: how far it is into its day, how much of that is left, the weekday, and the day's key.
     fn day_at(&self, history: &History, at: Ps) -> (Ps, Ps, u8, u64) {
         if !history.has_days() {
+            // The horizon begins where the history does.
+            let at = at + history.period_ps * LEAD_PS.div_ceil(history.period_ps) - LEAD_PS;
             let into = at % history.period_ps;
             return (into, history.period_ps - into, 0, at / history.period_ps);
         }

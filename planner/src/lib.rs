@@ -1,9 +1,11 @@
 //! Many simulated runs to answers: what N, N-1, ... replicas carry; when to roll, with what drain timeout, how, at what risk.
 
+pub mod backtest;
 pub mod calendar;
 pub mod capacity;
 pub mod certify;
 pub mod chance;
+pub mod check;
 pub mod choose;
 mod closer;
 pub mod future;

@@ -14,15 +14,17 @@ use std::time::Instant;
 use sha2::{Digest, Sha256};
 use slackwater_engine::{PS_PER_S, Ps};
 use slackwater_policy::{CapacityRow, Plan};
-use slackwater_scenarios::traffic::SharedTrace;
+use slackwater_scenarios::traffic::statistics::Collector;
+use slackwater_scenarios::traffic::{Arrival, Bursts, SharedTrace};
 use slackwater_scenarios::{HumanDuration, Planning, Scenario, Strategy};
 use slackwater_sim::{SimError, can_roll};
 
-use crate::calendar::Calendar;
+use crate::calendar::{Calendar, DAY_PS};
 use crate::capacity::{CAPACITY_SAMPLE, ranges};
 use crate::certify::{Certified, Certify, Found};
+use crate::check::CheckKit;
 use crate::choose::{Candidate, candidates, starts_of};
-use crate::future::{Futures, Source};
+use crate::future::{Futures, LEAD_PS, Source};
 use crate::history::History;
 use crate::planned::{
     Answer, Asked, CapacityRange, CertifiedWindow, FleetPlanned, HistoryFacts, LoadSlot, PLANNED_SCHEMA, Planned,
@@ -64,6 +66,8 @@ pub struct Answered {
     pub planned: Planned,
     /// The plan file.
     pub plan: Option<Plan>,
+    /// What a later look at it needs.
+    pub kit: CheckKit,
 }
 
 /// Everything the stages share.
@@ -98,9 +102,14 @@ impl Search<'_> {
         if self.futures.has_calendar() {
             self.futures.calendar().text(self.futures.instant_ns(at))
         } else {
-            format!("{} s after the start of the traffic", self.futures.start_ns() / 1_000_000_000 + (at / PS_PER_S).cast_signed())
+            format!("{} s after the start of the traffic", self.futures.instant_ns(at) / 1_000_000_000)
         }
     }
+}
+
+/// Seconds since the horizon's start of a horizon time.
+pub(crate) fn into_horizon_s(at: Ps) -> f64 {
+    seconds(at) - seconds(LEAD_PS)
 }
 
 pub(crate) fn seconds(at: Ps) -> f64 {
@@ -174,7 +183,9 @@ pub fn plan(ask: &Ask, watch: &dyn Watch) -> Result<Answered, PlanError> {
         Some(best) => Some(plan_file::plan(&search, &planned, &certified, best)?),
         None => None,
     };
-    Ok(Answered { planned, plan })
+    let (sample, bursts) = likeness(&search)?;
+    let kit = CheckKit::new(&planned, &search.scenario, &search.futures, &sample, bursts);
+    Ok(Answered { planned, plan, kit })
 }
 
 /// Over everything but the time it took.
@@ -269,7 +280,31 @@ fn futures_of(
     Ok((futures, facts, horizon))
 }
 
-fn capacity_of(scenario: &Scenario, futures: &Futures, watch: &dyn Watch) -> Result<Vec<CapacityRange>, PlanError> {
+/// Requests of the traffic, for their lengths, and how arrivals lie around their rate.
+fn likeness(search: &Search<'_>) -> Result<(Vec<Arrival>, Bursts), PlanError> {
+    match search.futures.source() {
+        Source::Recorded(history) => {
+            // The last day says most of tomorrow.
+            let from = history.trace.arrivals.last().map_or(0, |last| last.at_ps.saturating_sub(DAY_PS));
+            let last_day = history.between(from.cast_signed(), DAY_PS + 1);
+            let mut collector = Collector::default();
+            for arrival in last_day {
+                collector.observe(&Arrival { at_ps: arrival.at_ps - from, ..*arrival }, &[], None);
+            }
+            let fitted = collector.finish(history.trace.report.clone()).fit();
+            // Too short or too thin to tell: independent arrivals.
+            let bursts = fitted.map(|fit| fit.generate.bursts()).unwrap_or_default();
+            Ok((last_day.to_vec(), Bursts { noise: None, ..bursts }))
+        }
+        Source::Profile(generate) => {
+            let sample = crate::capacity::sample(&search.scenario).map_err(SimError::from)?;
+            Ok((sample, Bursts { noise: None, ..generate.bursts() }))
+        }
+        Source::Replay(_) | Source::Forecast(_) => Ok((Vec::new(), Bursts::default())),
+    }
+}
+
+pub(crate) fn capacity_of(scenario: &Scenario, futures: &Futures, watch: &dyn Watch) -> Result<Vec<CapacityRange>, PlanError> {
     let sample = match futures.source() {
         Source::Recorded(history) => {
             let arrivals = &history.trace.arrivals;
@@ -278,7 +313,7 @@ fn capacity_of(scenario: &Scenario, futures: &Futures, watch: &dyn Watch) -> Res
             let run = 500;
             arrivals.chunks(run).step_by(runs).flatten().copied().take(CAPACITY_SAMPLE).collect()
         }
-        Source::Profile(_) => crate::capacity::sample(scenario).map_err(SimError::from)?,
+        Source::Profile(_) | Source::Replay(_) | Source::Forecast(_) => crate::capacity::sample(scenario).map_err(SimError::from)?,
     };
     let count = u32::try_from(scenario.fleet.replica_count()).unwrap_or(u32::MAX);
     let out = scenario.rollout.max_unavailable().max(if scenario.rollout.strategy == Strategy::Halves { count.div_ceil(2) } else { 1 });
@@ -365,7 +400,7 @@ fn windows_certified(
             let _ = (screening, candidate);
             CertifiedWindow {
                 start: search.text(first),
-                start_s: seconds(first),
+                start_s: into_horizon_s(first),
                 window_s: seconds(last - first),
                 verdict: match window.found {
                     Found::Safe => Verdict::Safe,

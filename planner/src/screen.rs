@@ -7,7 +7,7 @@ use slackwater_scenarios::Scenario;
 use slackwater_sim::{LeanLatencies, SimError};
 
 use crate::calendar::DAY_PS;
-use crate::future::Futures;
+use crate::future::{Futures, LEAD_PS};
 use crate::stretch::{Attempt, Baseline, TRIAL_MOST_PS, Tried, WARM_UP_PS, run};
 use crate::watch::Watch;
 
@@ -129,11 +129,11 @@ pub fn screen(futures: &Futures, what: &Screen<'_>, watch: &dyn Watch) -> Result
     let pieces = what.horizon_ps.div_ceil(piece);
     let done = std::sync::atomic::AtomicU64::new(0);
     for day in 0..pieces {
-        let begins = day * piece;
-        let ends = (begins + piece).min(what.horizon_ps);
-        let first = begins.div_ceil(what.every_ps);
-        let starts: Vec<Ps> = (first..).map(|n| n * what.every_ps).take_while(|start| *start < ends).collect();
-        // The first day has no evening before it; the horizon begins with it.
+        let begins = LEAD_PS + day * piece;
+        let ends = (begins + piece).min(LEAD_PS + what.horizon_ps);
+        let first = (begins - LEAD_PS).div_ceil(what.every_ps);
+        let starts: Vec<Ps> =
+            (first..).map(|n| LEAD_PS + n * what.every_ps).take_while(|start| *start < ends).collect();
         let from = begins.saturating_sub(WARM_UP_PS);
         let attempt = Attempt {
             closed_above: what.closed_above,

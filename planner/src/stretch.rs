@@ -15,10 +15,12 @@ use slackwater_sim::{
     LeanLatencies, SETTLE_PS, Setup, SimError, TraceCursor, Trial, World, attainment, plan_for,
 };
 
-use crate::future::Futures;
+use crate::future::{Futures, LEAD_PS};
 
 /// A world is met in its course: so long before the first start it begins.
-pub const WARM_UP_PS: Ps = 900 * PS_PER_S;
+pub const WARM_UP_PS: Ps = LEAD_PS;
+/// The same where the world is one of requests that stand alone, and only one start is of interest.
+pub const SHORT_WARM_UP_PS: Ps = 300 * PS_PER_S;
 /// A rollout that is not over by then is not what anybody calls a window.
 pub const TRIAL_MOST_PS: Ps = 3 * 3600 * PS_PER_S;
 /// Steps of the service level.
@@ -113,6 +115,8 @@ pub struct Attempt<'a> {
     /// What the replicas that stay carry, and how long the gate waits for the load to fall below it: where it never does in that
     /// time, the rollout can't begin, and need not be simulated. Absent: every start is.
     pub closed_above: Option<(f64, Ps)>,
+    /// Whether the same period without a rollout is wanted: [`Tried::without`] and the whole of the baseline.
+    pub without: bool,
     /// Whether [`Trial::peaks`] are wanted.
     pub peaks: bool,
     /// A person's order, so long after the start.
@@ -123,7 +127,7 @@ impl<'a> Attempt<'a> {
     /// Rollouts as the scenario asks for them at these starts.
     #[must_use]
     pub fn new(scenario: &'a Scenario, gate: &'a [CapacityRow], starts: &'a [Ps]) -> Self {
-        Self { scenario, gate, starts, closed_above: None, peaks: false, order: None }
+        Self { scenario, gate, starts, closed_above: None, without: true, peaks: false, order: None }
     }
 }
 
@@ -182,9 +186,14 @@ pub fn run(
             peak_rate: 0.0,
         });
     }
+    if !attempt.without {
+        baseline.simulated += world.arrived();
+        return Ok((baseline, tried));
+    }
     // The rest of the stretch without a rollout: what the last starts are held against.
     let last = tried.last().map_or(0, |last| last.start_ps - from + ps(last.trial.service.until_s - last.trial.begun_s));
-    let rest = (last + LAG_PS).min(until - from);
+    let starts = attempt.starts.last().map_or(0, |start| start - from);
+    let rest = (last.max(starts) + LAG_PS).min(until - from);
     world.run_until(rest.max(world.now()))?;
     baseline.latencies.push(world.take_latencies());
     baseline.steps.extend(world.take_service_before(world.now() / STEP_PS * STEP_PS));

@@ -10,7 +10,7 @@ use slackwater_scenarios::Scenario;
 use slackwater_sim::SimError;
 
 use crate::future::Futures;
-use crate::stretch::{Attempt, TRIAL_MOST_PS, Tried, WARM_UP_PS, run};
+use crate::stretch::{Attempt, SHORT_WARM_UP_PS, TRIAL_MOST_PS, Tried, WARM_UP_PS, run};
 use crate::watch::Watch;
 
 /// Many trials of the same rollout.
@@ -42,8 +42,10 @@ impl Trials<'_> {
         let (Some(first), Some(last)) = (self.starts.first(), self.starts.last()) else {
             return Ok(Some((Vec::new(), 0)));
         };
-        let stretch = (first.saturating_sub(WARM_UP_PS), last + self.lasts);
-        let attempt = Attempt { order: self.order, peaks: true, ..Attempt::new(self.scenario, self.gate, self.starts) };
+        let remembers = self.scenario.session_plan().is_some() || self.scenario.wants_prefixes();
+        let warm_up = if remembers { WARM_UP_PS } else { SHORT_WARM_UP_PS };
+        let stretch = (first.saturating_sub(warm_up), last + self.lasts);
+        let attempt = Attempt { order: self.order, peaks: true, without: false, ..Attempt::new(self.scenario, self.gate, self.starts) };
         let done = AtomicU64::new(0);
         let total = self.futures.end - self.futures.start;
         let found: Vec<Option<(Vec<Tried>, u64)>> = self
@@ -74,5 +76,5 @@ impl Trials<'_> {
 #[must_use]
 pub fn enough_for(duration_s: Option<f64>) -> Ps {
     let usual = duration_s.map_or(TRIAL_MOST_PS, crate::stretch::ps);
-    (2 * usual + 900 * PS_PER_S).min(TRIAL_MOST_PS)
+    (usual * 3 / 2 + 300 * PS_PER_S).min(TRIAL_MOST_PS)
 }

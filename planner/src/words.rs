@@ -6,7 +6,7 @@ use slackwater_scenarios::Scenario;
 use crate::certify::{Certified, Found};
 use crate::chance::Risk;
 use crate::choose::cost;
-use crate::plan::{Search, seconds};
+use crate::plan::{Search, into_horizon_s};
 use crate::planned::{Answer, Planned, StartVerdict, Verdict};
 use crate::screen::{Screening, StartFigures};
 
@@ -69,7 +69,7 @@ fn verdict(search: &Search<'_>, figures: &StartFigures, certified: &[Certified])
     let tpot = |all: &slackwater_sim::LeanLatencies, q: f64| all.tpot.quantile_s(q);
     StartVerdict {
         start: search.text(figures.start_ps),
-        start_s: seconds(figures.start_ps),
+        start_s: into_horizon_s(figures.start_ps),
         verdict,
         by: by.to_owned(),
         risk,

@@ -128,13 +128,20 @@ fn diagnose(places: &Places, mistake: Mistake) -> Diagnostic {
     }
 }
 
-/// A trace named in the file lies relative to the file; one named in an override, relative to the working directory.
+/// A trace, and a cache, named in the file lies relative to the file; one named in an override, relative to the working directory.
 fn from_scenario_folder(mut scenario: Scenario, places: &Places) -> Scenario {
     if let Some(file) = &scenario.traffic.file
         && places.is_in_file(&places.span_of("traffic.file"))
         && let Some(folder) = Path::new(places.file_name()).parent()
     {
         scenario.traffic.file = Some(folder.join(file));
+    }
+    let named = places.is_set("traffic.prometheus.cache");
+    if let Some(source) = &mut scenario.traffic.prometheus
+        && (!named || places.is_in_file(&places.span_of("traffic.prometheus.cache")))
+        && let Some(folder) = Path::new(places.file_name()).parent()
+    {
+        source.cache = Some(folder.join(source.cache_file()));
     }
     scenario
 }
@@ -227,11 +234,16 @@ fn apply_override<'t>(
         return Err(bad(0..path.len(), format!("a key has at most {DEEPEST_KEY} parts")));
     }
 
-    // A trace in place of a generator, or the other way round, is one override, not two.
+    // A trace in place of a generator, or any other source in place of another, is one override, not two.
     if let Some(DeValue::Table(traffic)) = table.get_mut("traffic").map(Spanned::get_mut) {
         match segments.get(1).map(|(name, _)| *name) {
-            Some("file") if segments[0].0 == "traffic" => drop(traffic.remove("generate")),
-            Some("generate") if segments[0].0 == "traffic" => drop(traffic.remove("file")),
+            Some(name @ ("file" | "generate" | "prometheus")) if segments[0].0 == "traffic" => {
+                for other in ["file", "generate", "prometheus"] {
+                    if other != name {
+                        traffic.remove(other);
+                    }
+                }
+            }
             _ => {}
         }
     }

@@ -44,7 +44,8 @@ pub use rollout::{
 pub use scenario::{Scenario, scenario_json_schema};
 pub use time::{HumanDuration, WallTime};
 pub use traffic::{
-    Arrival, Arrivals, AssumeTokens, FileTraffic, Format, Generate, Generator, ImportReport, Lognormal,
-    ReadOptions, SessionPlan, Sessions, SharedTrace, SystemPrompts, Traffic, TrafficSpec, Turns,
+    Archetype, Arrival, Arrivals, AssumeTokens, Bursts, FileTraffic, Format, Generate, Generator,
+    ImportReport, LengthClass, LengthSource, Lognormal, MetricsOf, PrometheusSource, ReadOptions,
+    SeriesTraffic, SessionPlan, Sessions, SharedTrace, SystemPrompts, Traffic, TrafficSpec, Turns,
 };
 pub use version::{Delay, SilentTokens, Version};

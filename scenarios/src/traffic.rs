@@ -14,27 +14,39 @@ use crate::error::TraceError;
 
 mod access_log;
 mod aiperf_jsonl;
+mod archetypes;
 mod assumed;
 mod azure_csv;
 mod bailian_jsonl;
+mod burst_fit;
 mod burstgpt_csv;
+mod bursts;
 mod csv_table;
+mod draw;
 mod envoy_log;
 mod formats;
+mod gaps;
 mod generate;
 mod haproxy_log;
+mod history;
+mod history_gaps;
+mod history_lengths;
 mod import;
 mod input;
 mod jsonl;
 mod litellm_csv;
 mod loose;
+mod modulate;
 mod mooncake_jsonl;
 mod nginx_log;
+mod normal;
 mod number;
 mod otlp_json;
+mod prometheus_json;
 mod rate;
 mod rate_csv;
 mod reorder;
+mod series;
 mod sessions;
 mod spec;
 mod spread;
@@ -46,15 +58,24 @@ mod vllm_bench_json;
 mod write;
 mod zstd;
 
+pub use archetypes::Archetype;
+pub use burst_fit::{BurstFigures, BurstFit};
+pub use bursts::{Arrivals, Bursts, Clients, Flicker, GapShape, Noise, OnOff};
+pub use draw::{Drift, LengthClass, LengthSource};
 pub use generate::Generator;
+pub use history::{Chunk, Counts, HISTORY_VERSION, History, Lengths, RecordedRate, Series};
+pub use history_gaps::Gap;
 pub use import::{FileTraffic, ReadOptions};
+pub use series::{SeriesError, SeriesTraffic};
 pub use sessions::{
-    IN_COURSE, InCourse, MOST_IN_COURSE, SessionPlan, Sessions, SystemPrompts, Turn, Turns, chained,
+    IN_COURSE, InCourse, MOST_IN_COURSE, Person, SessionPlan, Sessions, SystemPrompts, Turn, Turns, chained,
 };
-pub use spec::{Arrivals, AssumeTokens, Format, Generate, Lognormal, TrafficSpec};
+pub use spec::{AssumeTokens, Format, Generate, Lognormal, MetricsOf, PrometheusSource, TrafficSpec};
 pub use turns::AllTurns;
 pub use write::TraceWriter;
 
+pub(crate) use gaps::{MOST_BURSTY, MOST_EVEN};
+pub(crate) use spec::{chat_input, chat_output};
 pub(crate) use timestamp::{ZONE_HELP, known_zone};
 
 /// No request has more tokens, in or out: a larger count is a broken file, not a long prompt.
@@ -247,6 +268,11 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// The time of the last one counted.
+    pub(crate) fn last_ps(&self) -> u64 {
+        self.last_ps
+    }
+
     pub(crate) fn count(&mut self, arrival: &Arrival) {
         if self.arrivals == 0 {
             self.first_ps = arrival.at_ps;

@@ -1,7 +1,9 @@
 //! What the types can't say: ranges, sums, keys that need or exclude each other. Faults have a file of their own.
 
+mod bursts;
 mod faults;
 mod file;
+mod generated;
 mod planning;
 mod strategy;
 
@@ -9,13 +11,10 @@ use crate::clients::{PrefixAware, Router, RouterPolicy};
 use crate::engine_profile::EngineProfile;
 use crate::fleet::Replicas;
 use crate::places::Places;
-use crate::random::Keyed;
 use crate::rollout::{AtDeadline, Probe, Rollout};
 use crate::scenario::Scenario;
 use crate::time::HumanDuration;
-use crate::traffic::{
-    Arrivals, Format, Generate, Lognormal, MOST_IN_COURSE, SessionPlan, Sessions, TrafficSpec, Turns,
-};
+use crate::traffic::{Format, PrometheusSource, TrafficSpec, chat_input, chat_output};
 use crate::version::{SilentTokens, Version};
 
 /// Something wrong with one key.
@@ -82,6 +81,17 @@ fn longer_than_zero(key: &str, value: HumanDuration) -> Check {
         return Err(problem(key, "must be longer than zero", "give a duration such as \"30s\""));
     }
     Ok(())
+}
+
+/// A duration between these bounds, in seconds.
+fn lasting(key: &str, value: HumanDuration, low_s: f64, high_s: f64) -> Check {
+    if (low_s..=high_s).contains(&value.as_secs_f64()) {
+        return Ok(());
+    }
+    let bound =
+        |seconds| HumanDuration::from_secs_f64(seconds).map_or(String::new(), |bound| bound.to_string());
+    let help = format!("give a duration from {} to {}", bound(low_s), bound(high_s));
+    Err(problem(key, format_args!("{value} is out of range"), help))
 }
 
 fn fleet(scenario: &Scenario) -> Check {
@@ -259,6 +269,9 @@ fn clients(scenario: &Scenario, places: &Places) -> Check {
 fn traffic(spec: &TrafficSpec, places: &Places) -> Check {
     within("traffic.rate_scale", spec.rate_scale, 1e-4, 1e4)?;
     at_least_one("traffic.repeat", spec.repeat)?;
+    if let Some(source) = &spec.prometheus {
+        return prometheus(spec, source, places);
+    }
     match (&spec.file, &spec.generate) {
         (Some(_), Some(_)) => Err(problem(
             "traffic",
@@ -266,124 +279,79 @@ fn traffic(spec: &TrafficSpec, places: &Places) -> Check {
             "keep the one that the traffic comes from",
         )),
         (None, None) => {
-            let help =
-                "add file = \"trace.csv.gz\", or a [traffic.generate] table with duration and rate_per_s";
-            Err(problem("traffic", "has neither `file` nor `generate`", help))
+            let help = "add file = \"trace.csv.gz\", a [traffic.generate] table with duration and rate_per_s, or prometheus \
+                        = { url, selector, days }";
+            Err(problem("traffic", "has none of `file`, `generate` and `prometheus`", help))
         }
         (Some(file), None) if file.as_os_str().is_empty() => {
             Err(problem("traffic.file", "is empty", "give the path of a trace file"))
         }
         (Some(_), None) => file::check(spec),
         (None, Some(generate)) => {
-            let odd = [
-                ("traffic.format", spec.format != Format::Auto),
-                ("traffic.repeat", spec.repeat != 1),
-                ("traffic.sort", spec.sort),
-                ("traffic.time_zone", spec.time_zone.is_some()),
-                ("traffic.dequantise", spec.dequantise),
-                ("traffic.longest_request", spec.longest_request.is_some()),
-                ("traffic.only", spec.only.is_some()),
-                ("traffic.assume_tokens", spec.assume_tokens.is_some()),
-            ];
-            for (key, changed) in odd {
-                if changed && places.is_set(key) {
-                    return Err(problem(key, "is for a file, but the traffic is generated", "leave it out"));
+            no_keys_of_files(spec, places, "the traffic is generated")?;
+            if spec.assume_tokens.is_some() {
+                let what = "is for a file, but the traffic is generated";
+                return Err(problem("traffic.assume_tokens", what, "leave it out"));
+            }
+            // Written out, a scenario has its defaults too.
+            let own =
+                [("input", generate.input != chat_input()), ("output", generate.output != chat_output())];
+            for (side, changed) in own {
+                if changed && !generate.classes.is_empty() {
+                    let help =
+                        "leave it out, or the [[traffic.generate.classes]], which have lengths of their own";
+                    return Err(problem(
+                        &format!("traffic.generate.{side}"),
+                        "is given beside classes",
+                        help,
+                    ));
                 }
             }
-            generated(generate, spec.rate_scale)
+            generated::check(generate, spec.rate_scale)
         }
     }
 }
 
-fn generated(spec: &Generate, scale: f64) -> Check {
-    let key = |name: &str| format!("traffic.generate.{name}");
-    longer_than_zero(&key("duration"), spec.duration)?;
-    within(&key("rate_per_s"), spec.rate_per_s, 1e-6, 1e6)?;
-    if let Arrivals::GammaCv(cv) = spec.arrivals {
-        within(&key("arrivals.gamma_cv"), cv, 0.05, 20.0)?;
-    }
-    profile(&key("hourly"), &spec.hourly, 24, "one number for each hour of the day")?;
-    profile(&key("weekday"), &spec.weekday, 7, "one number for each day, Monday first")?;
-    mixture(&key("input"), &spec.input)?;
-    mixture(&key("output"), &spec.output)?;
-    let most = f64::from(crate::traffic::MOST_TOKENS);
-    within(&key("max_input_tokens"), f64::from(spec.max_input_tokens), 1.0, most)?;
-    within(&key("max_output_tokens"), f64::from(spec.max_output_tokens), 1.0, most)?;
-    spec.sessions.as_ref().map_or(Ok(()), |sessions| self::sessions(spec, sessions, scale))
-}
-
-fn sessions(spec: &Generate, sessions: &Sessions, scale: f64) -> Check {
-    let key = |name: &str| format!("traffic.generate.sessions.{name}");
-    match sessions.turns {
-        Turns::Fixed(count) => within(&key("turns.fixed"), f64::from(count), 1.0, 1000.0)?,
-        Turns::Geometric(mean) => within(&key("turns.geometric"), mean, 1.0, 1000.0)?,
-    }
-    if let Some(prompts) = sessions.system_prompts {
-        within(&key("system_prompts.count"), f64::from(prompts.count), 1.0, 1e6)?;
-        within(
-            &key("system_prompts.tokens"),
-            f64::from(prompts.tokens),
-            1.0,
-            f64::from(crate::traffic::MOST_TOKENS),
-        )?;
-        within(&key("system_prompts.zipf"), prompts.zipf, 0.0, 10.0)?;
-        if prompts.tokens >= spec.max_input_tokens {
-            let message = format!(
-                "{} tokens leave no room below max_input_tokens, {}",
-                prompts.tokens, spec.max_input_tokens
-            );
-            return Err(problem(
-                &key("system_prompts.tokens"),
-                message,
-                "shorten the prompt, or raise max_input_tokens",
-            ));
+/// Keys that say how a file is to be read mean nothing for other traffic.
+fn no_keys_of_files(spec: &TrafficSpec, places: &Places, instead: &str) -> Check {
+    let odd = [
+        ("traffic.format", spec.format != Format::Auto),
+        ("traffic.repeat", spec.repeat != 1),
+        ("traffic.sort", spec.sort),
+        ("traffic.time_zone", spec.time_zone.is_some()),
+        ("traffic.dequantise", spec.dequantise),
+        ("traffic.longest_request", spec.longest_request.is_some()),
+        ("traffic.only", spec.only.is_some()),
+        ("traffic.bursts", spec.bursts.is_some()),
+    ];
+    for (key, changed) in odd {
+        if changed && places.is_set(key) {
+            return Err(problem(key, format_args!("is for a file, but {instead}"), "leave it out"));
         }
     }
-    let plan = SessionPlan::new(spec, scale, Keyed::new(0));
-    let expected = plan.map_or(0.0, |plan| plan.expected_in_course());
-    if sessions.in_course && expected > MOST_IN_COURSE {
-        let message = format!("{expected:.0} sessions would be under way at the start");
-        let help = "shorten `think`, lower rate_per_s, or set in_course = false";
-        return Err(problem(&key("think"), message, help));
-    }
     Ok(())
 }
 
-fn profile(key: &str, rates: &[f64], wanted: usize, meaning: &str) -> Check {
-    if rates.is_empty() {
-        return Ok(());
+fn prometheus(spec: &TrafficSpec, source: &PrometheusSource, places: &Places) -> Check {
+    for (key, given) in [("file", spec.file.is_some()), ("generate", spec.generate.is_some())] {
+        if given {
+            let message = format!("has both `prometheus` and `{key}`");
+            return Err(problem("traffic", message, "keep the one that the traffic comes from"));
+        }
     }
-    if rates.len() != wanted {
-        return Err(problem(
-            key,
-            format_args!("{} numbers", rates.len()),
-            format!("give {wanted}: {meaning}"),
-        ));
+    no_keys_of_files(spec, places, "the traffic is Prometheus' history")?;
+    file::check(spec)?;
+    if source.url.is_empty() {
+        let help = "give the server, such as \"http://prometheus:9090\"";
+        return Err(problem("traffic.prometheus.url", "is empty", help));
     }
-    for (index, rate) in rates.iter().enumerate() {
-        within(&format!("{key}[{index}]"), *rate, 0.0, 1e6)?;
+    within("traffic.prometheus.days", source.days, 1e-4, 190.0)?;
+    let step_s = source.step.unwrap_or(PrometheusSource::STEP).as_secs_f64();
+    if step_s.fract() != 0.0 {
+        let help = "give whole seconds, such as \"60s\"";
+        return Err(problem("traffic.prometheus.step", format_args!("is {step_s} s"), help));
     }
-    if rates.iter().all(|rate| *rate < 1e-9) {
-        return Err(problem(
-            key,
-            "all numbers are zero: there would be no traffic",
-            format!("give {meaning}"),
-        ));
-    }
-    Ok(())
-}
-
-fn mixture(key: &str, parts: &[Lognormal]) -> Check {
-    if parts.is_empty() {
-        let help = "give at least one part, such as { median = 400, sigma = 0.9 }";
-        return Err(problem(key, "has no part", help));
-    }
-    for (index, part) in parts.iter().enumerate() {
-        within(&format!("{key}[{index}].weight"), part.weight, 1e-9, 1e9)?;
-        within(&format!("{key}[{index}].median"), part.median, 1.0, f64::from(crate::traffic::MOST_TOKENS))?;
-        within(&format!("{key}[{index}].sigma"), part.sigma, 0.0, 5.0)?;
-    }
-    Ok(())
+    within("traffic.prometheus.step", step_s, 1.0, 3600.0)
 }
 
 fn rollout(rollout: &Rollout) -> Check {

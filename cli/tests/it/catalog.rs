@@ -235,6 +235,52 @@ fn agents_meet_cold_caches_not_too_few_replicas() {
 }
 
 #[test]
+fn an_office_has_hours_in_which_one_replica_is_enough() {
+    let file = "scenarios/catalog/office-week.toml";
+    let sunday = simulated(&[file]);
+    assert_eq!(at(&sunday, "rollout.outcome"), "completed");
+    assert_eq!(at(&sunday, "service.kept"), true);
+    let tuesday = simulated(&[file, "--start", "2026-03-24T13:00:00Z"]);
+    assert_eq!(at(&tuesday, "baseline.service.kept"), true, "two carry the afternoon");
+    assert_eq!(at(&tuesday, "service.kept"), false, "one does not");
+}
+
+/// A week of simulation from a series of rates, where it lies beside the checkout.
+fn week_of_rates(name: &str, only: &str, scale: &str) -> Option<serde_json::Value> {
+    let series = root().join("../shared/data/traces").join(name);
+    if !series.exists() {
+        println!("skipped: {} is not there", series.display());
+        return None;
+    }
+    let series = series.to_str().expect("a plain path");
+    let only = format!("traffic.only={only}");
+    let tokens = "traffic.assume_tokens={ input = [{ median = 900, sigma = 1.0 }], output = [{ median = 100, sigma = 0.8 }] }";
+    let bursts = "traffic.bursts={ clients = { count = 100, cv = 1.2, cv_p95 = 10 } }";
+    let file = "scenarios/catalog/four-gpu-chat.toml";
+    let keys = ["--set", &only, "--set", tokens, "--set", bursts, "--scale", scale, "--start", "3d"];
+    Some(simulated(&[&[file, "--trace", series][..], &keys].concat()))
+}
+
+#[test]
+fn a_measured_week_of_rates_is_simulated_whole() {
+    // 45.1 requests a second and 1,790, a fiftieth and a two-thousandth of them.
+    for (name, only, scale, rate) in [
+        ("azure2024_week_rate_10min_digitised.csv.gz", "conv", "0.02", 0.902),
+        ("servegen_total_rate_10min.csv.gz", "m-mid", "0.0005", 0.895),
+    ] {
+        let Some(result) = week_of_rates(name, only, scale) else { continue };
+        let days = number(&result, "traffic.span_s") / 86_400.0;
+        assert!((6.9..14.1).contains(&days), "{name}: {days} days");
+        let expected = rate * days * 86_400.0;
+        let arrived = number(&result, "requests.arrived");
+        assert!((arrived / expected - 1.0).abs() < 0.05, "{name}: {arrived} of {expected}");
+        assert_eq!(at(&result, "rollout.outcome"), "completed");
+        assert_eq!(number(&result, "requests.completed"), arrived, "{name}: nobody is lost at this rate");
+        assert_eq!(at(&result, "service.kept"), true);
+    }
+}
+
+#[test]
 fn every_catalog_file_claims_something_in_its_first_line() {
     let folder = root().join("scenarios/catalog");
     let mut seen = 0;

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod files;
+mod history;
 mod mistakes;
 mod plans;
 mod presets;

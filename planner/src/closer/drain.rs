@@ -1,6 +1,5 @@
 //! The drain timeout: who would be cut, against time at N-1.
 
-use slackwater_engine::PS_PER_S;
 use slackwater_scenarios::{Cost, HumanDuration};
 
 use super::{Together, fresh, try_start};
@@ -85,7 +84,7 @@ pub(crate) fn by_hour(search: &Search<'_>, screening: &Screening) -> Vec<DrainHo
         let second = if search.futures.has_calendar() {
             search.futures.calendar().second_of_day(instant)
         } else {
-            (figures.start_ps / PS_PER_S % 86_400) as f64
+            (instant / 1_000_000_000).rem_euclid(86_400) as f64
         };
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to 23
         let hour = ((second / 3600.0) as usize).min(23);

@@ -11,7 +11,7 @@ use slackwater_sim::{
 use super::Together;
 use crate::certify::Certified;
 use crate::chance::{Risk, upper};
-use crate::plan::{PlanError, Search, seconds};
+use crate::plan::{PlanError, Search, into_horizon_s, seconds};
 use crate::planned::{
     Band, ExpectedPeaks, ExpectedRollout, LatencyChange, Matching, Recommended, RiskFacts, SensitivityRow, StrategyRow,
 };
@@ -21,8 +21,6 @@ use crate::variant;
 
 /// Rollouts that go as predicted and break a band, at most.
 const FALSE_PAUSE: f64 = 0.05;
-/// What must be above a sample's largest value where the sample is too small for the rate.
-const DAY_S: f64 = 86_400.0;
 
 pub(crate) fn risk_facts(search: &Search<'_>, window: &Certified) -> RiskFacts {
     let days = search.futures.comparable_days(window.starts[0]);
@@ -52,10 +50,9 @@ pub(crate) fn recommended(search: &Search<'_>, screening: &Screening, window: &C
     let arrived: f64 = window.trials.iter().flatten().map(|tried| tried.trial.service.arrived as f64).sum();
     let peak = window.trials.iter().flatten().map(|tried| tried.peak_rate).fold(0.0, f64::max);
     let p95 = all.duration_s(0.95);
-    let valid = seconds(last) + p95;
     Recommended {
         start: search.text(first),
-        start_s: seconds(first),
+        start_s: into_horizon_s(first),
         window_s: seconds(last - first),
         latest_start: search.text(last),
         until: search.text(last + ps(p95)),
@@ -73,7 +70,7 @@ pub(crate) fn recommended(search: &Search<'_>, screening: &Screening, window: &C
         latency: latency(screening, first, window),
         back_out_p95_s: None,
         growth_until_closed: search.capacity_of_the_rest().filter(|_| peak > 0.0).map(|capacity| capacity / peak),
-        valid_until: search.text(ps(valid.min(seconds(last) + DAY_S))),
+        valid_until: search.text(last + ps(p95)),
     }
 }
 

@@ -13,12 +13,12 @@ use crate::variant;
 
 /// Futures for each change.
 const FUTURES: u64 = 100;
-/// Futures for each step of the search for the value that turns red: enough that 6 misses show a risk above 1 %.
-const SEARCH: u64 = 40;
+/// Futures for each step of the search for the value that turns red: enough that a few misses show a risk above a hundredth.
+const SEARCH: u64 = 30;
 /// Steps of that search.
-const STEPS: u32 = 5;
+const STEPS: u32 = 4;
 /// No factor above this is looked at.
-const MOST: f64 = 4.0;
+const MOST: f64 = 3.0;
 
 /// A way in which things may turn out, by a factor.
 struct Axis {

@@ -4,6 +4,7 @@ use slackwater_engine::{PS_PER_S, Ps};
 use slackwater_scenarios::HumanDuration;
 
 use super::{Together, fresh};
+use crate::future::LEAD_PS;
 use crate::plan::{PlanError, Search};
 use crate::planned::TodayRow;
 use crate::stretch::Tried;
@@ -59,8 +60,8 @@ fn first_at(search: &Search<'_>, hour: u32, horizon: Ps) -> Option<Ps> {
     }
     let step = 300 * PS_PER_S;
     (0..)
-        .map(|number| number * step)
-        .take_while(|at| *at < horizon)
+        .map(|number| LEAD_PS + number * step)
+        .take_while(|at| *at < LEAD_PS + horizon)
         .find(|at| {
             let second = search.futures.calendar().second_of_day(search.futures.instant_ns(*at));
             let asked = f64::from(hour) * 3600.0;

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::AssumeTokens;
-use super::generate::Mixture;
+use super::draw::Mixture;
 use crate::random::Keyed;
 
 /// What to do when no estimate is stated.

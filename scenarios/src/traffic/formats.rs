@@ -16,6 +16,7 @@ use super::litellm_csv::LitellmCsv;
 use super::mooncake_jsonl::MooncakeJsonl;
 use super::nginx_log::{NginxCombined, NginxJson};
 use super::otlp_json::OtlpJson;
+use super::prometheus_json::PrometheusJson;
 use super::rate_csv::RateCsv;
 use super::timestamp::TimestampReader;
 use super::tracelab_jsonl::TracelabJsonl;
@@ -141,7 +142,7 @@ const TRACE: FormatEntry = FormatEntry {
 /// An entry of a log.
 const LOG: FormatEntry = FormatEntry { calendar: true, takes_only: true, order: Order::Completion, ..TRACE };
 
-static FORMATS: [FormatEntry; 15] = [
+static FORMATS: [FormatEntry; 16] = [
     FormatEntry {
         format: Format::AzureCsv,
         name: "azure-csv",
@@ -229,6 +230,16 @@ static FORMATS: [FormatEntry; 15] = [
         takes_only: true,
         recognise: RateCsv::recognise,
         open: RateCsv::open,
+        ..TRACE
+    },
+    FormatEntry {
+        format: Format::PrometheusJson,
+        name: "prometheus-json",
+        calendar: true,
+        drawn: true,
+        long_lines: true,
+        recognise: PrometheusJson::recognise,
+        open: PrometheusJson::open,
         ..TRACE
     },
     FormatEntry {

@@ -21,7 +21,7 @@ use super::reorder::{MOST_HELD, Reorder};
 use super::sessions::chained;
 use super::spread::{LOOKED_AT, MOST_AT_ONCE, Spread, tick_ns};
 use super::timestamp::known_zone;
-use super::{Arrival, AssumeTokens, Dropped, Format, ImportReport, MOST_TOKENS, Tally, Traffic};
+use super::{Arrival, AssumeTokens, Bursts, Dropped, Format, ImportReport, MOST_TOKENS, Tally, Traffic};
 use crate::error::TraceError;
 use crate::time::HumanDuration;
 
@@ -51,6 +51,8 @@ pub struct ReadOptions {
     pub only: Option<String>,
     /// Token counts where the file has none.
     pub assume_tokens: Option<AssumeTokens>,
+    /// How arrivals drawn from rates lie around them; absent: a Poisson process.
+    pub bursts: Option<Bursts>,
     /// Of draws: assumed lengths, arrivals at a rate, places within a tick.
     pub seed: u64,
 }
@@ -71,6 +73,7 @@ impl Default for ReadOptions {
             longest_request: LONGEST_REQUEST,
             only: None,
             assume_tokens: None,
+            bursts: None,
             seed: 0,
         }
     }
@@ -445,6 +448,15 @@ fn check_options(path: &str, entry: &FormatEntry, options: &ReadOptions) -> Resu
         return error(
             format!("traffic.only chooses nothing in a file of the format {}", entry.name),
             "leave traffic.only out",
+        );
+    }
+    if options.bursts.is_some() && entry.format != Format::RateCsv {
+        return error(
+            format!(
+                "traffic.bursts is for requests drawn from rates; those of {} are in the file",
+                entry.name
+            ),
+            "leave traffic.bursts out",
         );
     }
     if let Some(zone) = &options.time_zone {

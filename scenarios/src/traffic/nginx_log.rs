@@ -141,9 +141,13 @@ fn read_json<'a>(text: &'a [u8], timestamps: &mut TimestampReader) -> Result<Lin
     let (method, path) = if keys.request.is_absent() {
         (keys.request_method.into_text(), keys.request_uri.into_text())
     } else {
-        let request = keys.request.into_text();
-        let (method, path) = method_and_path(request.as_bytes());
-        (Cow::Owned(method.into_owned()), Cow::Owned(path.into_owned()))
+        match keys.request.into_text() {
+            Cow::Borrowed(request) => method_and_path(request.as_bytes()),
+            Cow::Owned(request) => {
+                let (method, path) = method_and_path(request.as_bytes());
+                (Cow::Owned(method.into_owned()), Cow::Owned(path.into_owned()))
+            }
+        }
     };
     Ok(Line::Request(Entry {
         start_ns: end_ns.saturating_sub(duration_ns.unwrap_or(0)),

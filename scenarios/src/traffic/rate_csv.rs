@@ -1,4 +1,5 @@
-//! Series of rates (`time,rate`), from which requests are drawn: a Poisson process at each rate until the next row's time.
+//! Series of rates (`time,rate`), from which requests are drawn: a Poisson process at each rate until the next row's time,
+//! or as `traffic.bursts` says.
 //!
 //! ```text
 //! rate ^  ____            a row's rate holds until the next row; the last one's as long as the one before it
@@ -17,7 +18,9 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::assumed::{Assumed, HELP};
 use super::csv_table::{CsvTable, bare};
 use super::formats::{Context, FormatReader, Row};
+use super::gaps::Gaps;
 use super::input::{Head, Input, excerpt};
+use super::modulate::Factors;
 use super::number::decimal_ns;
 use super::timestamp::TimestampReader;
 use crate::error::TraceError;
@@ -63,6 +66,12 @@ struct Point {
     rate: f64,
 }
 
+/// Arrivals that are not a Poisson process.
+struct Around {
+    gaps: Gaps,
+    factors: Factors,
+}
+
 pub(super) struct RateCsv {
     table: CsvTable,
     time: usize,
@@ -83,6 +92,7 @@ pub(super) struct RateCsv {
     area: Option<f64>,
     scale: f64,
     gaps: Xoshiro256PlusPlus,
+    around: Option<Around>,
     assumed: Assumed,
     /// Lengths are keyed by the arrival's number, which goes on when the file is played again.
     index: u64,
@@ -108,6 +118,11 @@ impl RateCsv {
             (_, found) => found,
         };
         let pass = u64::from(context.pass);
+        let seed = Keyed::new(context.options.seed);
+        // Played again it has other gaps, as the rows' own have.
+        let keyed = if pass == 0 { seed } else { Keyed::new(seed.bits("traffic.rate-pass", &[pass])) };
+        let around =
+            |bursts| Around { gaps: Gaps::new(&bursts, keyed), factors: Factors::new(&bursts, keyed) };
         Ok(Box::new(Self {
             time,
             rate,
@@ -124,7 +139,8 @@ impl RateCsv {
             offset_s: 0.0,
             area: None,
             scale: context.options.rate_scale,
-            gaps: Keyed::new(context.options.seed).stream("traffic.rate-gaps", &[pass]),
+            gaps: seed.stream("traffic.rate-gaps", &[pass]),
+            around: context.options.bursts.map(around),
             assumed: context.assumed(),
             index: pass << 40,
             rows: 0,
@@ -211,6 +227,19 @@ impl RateCsv {
         Ok(true)
     }
 
+    /// The rate here, and until when in the row's time it holds.
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // Within a row's time.
+    fn here(&mut self, time_ns: i64, rate: f64) -> (f64, f64) {
+        let step_s = self.step_s();
+        let Some(around) = self.around.as_mut().filter(|around| !around.factors.is_empty()) else {
+            return (rate, step_s);
+        };
+        let now_ns = time_ns.saturating_add((self.offset_s * 1e9).round() as i64);
+        let (factor, until_ns) = around.factors.at(now_ns);
+        let until_s = until_ns.saturating_sub(time_ns) as f64 / 1e9;
+        (rate * factor, until_s.min(step_s).max(self.offset_s))
+    }
+
     #[expect(clippy::cast_precision_loss)]
     fn step_s(&self) -> f64 {
         self.step_ns as f64 / 1e9
@@ -219,7 +248,10 @@ impl RateCsv {
 
 impl FormatReader for RateCsv {
     fn next_row(&mut self) -> Result<Option<Row>, TraceError> {
-        let mut area = self.area.take().unwrap_or_else(|| Exp1.sample(&mut self.gaps));
+        let mut area = self.area.take().unwrap_or_else(|| match &mut self.around {
+            Some(around) => around.gaps.draw(),
+            None => Exp1.sample(&mut self.gaps),
+        });
         if self.now.is_none() && !self.step()? {
             return match &self.only {
                 Some(only) if self.rows > 0 && !self.begun => Err(self.table.error(
@@ -231,7 +263,8 @@ impl FormatReader for RateCsv {
         }
         loop {
             let Some(Point { time_ns, rate }) = self.now else { return Ok(None) };
-            let rest = rate * (self.step_s() - self.offset_s);
+            let (rate, until_s) = self.here(time_ns, rate);
+            let rest = rate * (until_s - self.offset_s);
             if area < rest {
                 self.offset_s += area / rate;
                 // Within the row's time by the check above, but for the last bit.
@@ -244,7 +277,9 @@ impl FormatReader for RateCsv {
                 return Ok(Some(Row::new(time_ns.saturating_add(offset_ns), input_tokens, output_tokens)));
             }
             area -= rest.max(0.0);
-            if !self.step()? {
+            if until_s < self.step_s() {
+                self.offset_s = until_s;
+            } else if !self.step()? {
                 self.now = None;
                 self.area = Some(area);
                 return Ok(None);
@@ -271,7 +306,8 @@ impl FormatReader for RateCsv {
     fn notes(&self) -> Vec<String> {
         let mut notes = self.assumed.notes();
         notes.push(format!(
-            "the file has rates, no requests: arrivals are drawn, independent of each other, at `{}` ({})",
+            "the file has rates, no requests: arrivals are drawn, {}, at `{}` ({})",
+            if self.around.is_some() { "as traffic.bursts says" } else { "independent of each other" },
             self.table.name(self.rate),
             match self.unit {
                 Unit::Second => "requests a second",

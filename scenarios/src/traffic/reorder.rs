@@ -7,18 +7,29 @@
 //!
 //! What is held is bounded twice: by the requests that ended within the longest request's time, and by [`MOST_HELD`]. A row
 //! that comes later than that is the caller's error to tell.
+//!
+//! Starts are gathered in buckets of a thousandth of the longest request's time. A bucket is sorted once, when all of it may
+//! go on: rows are nearly in order, and a heap of an hour of them is too large for the processor's caches.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 
 use super::formats::Row;
 
 /// No more rows are held (about 200 MB); the earliest goes on when there are more.
 pub(super) const MOST_HELD: usize = 1 << 22;
 
+/// Start, place in the file, input tokens, output tokens.
+type Held = (i64, u64, u64, u64);
+
 pub(super) struct Reorder {
-    /// Start, place in the file, input tokens, output tokens.
-    held: BinaryHeap<Reverse<(i64, u64, u64, u64)>>,
+    /// By their start in units of `bucket_ns`.
+    buckets: BTreeMap<i64, Vec<Held>>,
+    bucket_ns: i64,
+    /// The bucket that goes on now, the latest first; what belongs into it later is put into its place.
+    ready: Vec<Held>,
+    ready_bucket: i64,
+    /// Rows in `buckets` and `ready`.
+    held: usize,
     longest_ns: i64,
     newest_end_ns: i64,
     newest_start_ns: i64,
@@ -32,7 +43,11 @@ pub(super) struct Reorder {
 impl Reorder {
     pub(super) fn new(longest_ns: i64) -> Self {
         Self {
-            held: BinaryHeap::new(),
+            buckets: BTreeMap::new(),
+            bucket_ns: (longest_ns / 1024).max(1),
+            ready: Vec::new(),
+            ready_bucket: i64::MIN,
+            held: 0,
             longest_ns,
             newest_end_ns: i64::MIN,
             newest_start_ns: i64::MIN,
@@ -51,7 +66,15 @@ impl Reorder {
         self.moved += u64::from(row.time_ns < self.newest_start_ns);
         self.newest_start_ns = self.newest_start_ns.max(row.time_ns);
         self.newest_end_ns = self.newest_end_ns.max(row.end_ns);
-        self.held.push(Reverse((row.time_ns, self.rows, row.input_tokens, row.output_tokens)));
+        let held = (row.time_ns, self.rows, row.input_tokens, row.output_tokens);
+        let bucket = row.time_ns.div_euclid(self.bucket_ns);
+        if bucket <= self.ready_bucket {
+            let place = self.ready.partition_point(|other| *other > held);
+            self.ready.insert(place, held);
+        } else {
+            self.buckets.entry(bucket).or_default().push(held);
+        }
+        self.held += 1;
         self.rows += 1;
         Ok(())
     }
@@ -67,12 +90,18 @@ impl Reorder {
 
     /// The next row in order of start, when it is sure.
     pub(super) fn pop(&mut self) -> Option<Row> {
-        let Reverse((earliest_ns, ..)) = self.held.peek()?;
-        let sure = *earliest_ns < self.newest_end_ns.saturating_sub(self.longest_ns);
-        if !(sure || self.ended || self.held.len() > MOST_HELD) {
-            return None;
+        if self.ready.is_empty() {
+            let (bucket, _) = self.buckets.first_key_value()?;
+            let ends_ns = bucket.saturating_add(1).saturating_mul(self.bucket_ns);
+            let sure = ends_ns <= self.newest_end_ns.saturating_sub(self.longest_ns);
+            if !(sure || self.ended || self.held > MOST_HELD) {
+                return None;
+            }
+            (self.ready_bucket, self.ready) = self.buckets.pop_first()?;
+            self.ready.sort_unstable_by(|one, other| other.cmp(one));
         }
-        let Reverse((time_ns, _, input_tokens, output_tokens)) = self.held.pop()?;
+        let (time_ns, _, input_tokens, output_tokens) = self.ready.pop()?;
+        self.held -= 1;
         self.last_out_ns = time_ns;
         Some(Row::new(time_ns, input_tokens, output_tokens))
     }
@@ -96,7 +125,7 @@ mod tests {
                 last = row.time_ns;
                 out += 1;
             }
-            most = most.max(reorder.held.len());
+            most = most.max(reorder.held);
         }
         reorder.end();
         while reorder.pop().is_some() {

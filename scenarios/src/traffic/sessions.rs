@@ -10,13 +10,15 @@
 //! answer to turn n has arrived and the user has thought about it. Every draw is keyed by (session, turn), so two rollouts
 //! on the same future meet the same sessions, however late their answers come.
 
+use std::sync::Arc;
+
 use rand::RngExt;
 use rand_distr::{Distribution, Exp1, Poisson, StandardNormal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::generate::Mixture;
-use super::rate::{RateCursor, WeeklyRate};
+use super::draw::{Classes, Mixture};
+use super::normal::normal;
 use super::{Arrival, Generate};
 use crate::random::{Keyed, mix};
 use crate::time::HumanDuration;
@@ -41,8 +43,15 @@ pub const IN_COURSE: u64 = 1 << 63;
 pub struct Sessions {
     /// How many turns a session has.
     pub turns: Turns,
-    /// From the last token of an answer until the user sends the next message.
+    /// From the last token of an answer until the user sends the next message; with `person` until a tool has its result.
     pub think: Delay,
+    /// An agent's session: most turns bring a tool's result, some a person's message. Absent: `think` is all there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<Person>,
+    /// A conversation that would be longer than `max_input_tokens` is summed up to so many tokens, its system prompt
+    /// included, to which the new message is added. Absent: it loses its oldest messages and stays full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compact_to: Option<u32>,
     /// True: at the start of the traffic sessions are under way already, as if they had gone on for ever (answers are then
     /// taken to have come at once), so that the rate of requests is steady from the start. False: nobody is there at the
     /// start, and the rate grows to its value over the length of a session.
@@ -61,6 +70,28 @@ pub enum Turns {
     Fixed(u32),
     /// Geometric with this mean: after each turn the user stays with the same probability.
     Geometric(f64),
+    /// Lognormal, rounded, at least 1: many short sessions, a few very long ones.
+    Lognormal {
+        /// Half of the sessions have fewer turns.
+        median: f64,
+        /// Standard deviation of the logarithm.
+        sigma: f64,
+    },
+}
+
+/// The person whom an agent works for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Person {
+    /// The share of turns after the first that begin with the person's message; 0.06 was measured.
+    #[serde(default = "six_percent")]
+    pub share: f64,
+    /// From the last token of an answer until that message is sent.
+    pub think: Delay,
+}
+
+const fn six_percent() -> f64 {
+    0.06
 }
 
 /// Prompts that begin every turn of a session: each session has one of `count`.
@@ -90,6 +121,9 @@ impl Turns {
         match self {
             Self::Fixed(count) => f64::from(count.max(1)),
             Self::Geometric(mean) => mean.max(1.0),
+            Self::Lognormal { median, sigma } => {
+                (1..=MOST_TURNS).map(|turns| more(median, sigma, turns)).sum()
+            }
         }
     }
 
@@ -106,8 +140,38 @@ impl Turns {
                 1 + more
             }
             Self::Geometric(_) => 1,
+            Self::Lognormal { median, sigma } => {
+                let normal: f64 = StandardNormal.sample(random);
+                // Bounded before the cast, which drops nothing.
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                let turns =
+                    (median * (sigma * normal).exp()).round().clamp(1.0, f64::from(MOST_TURNS)) as u32;
+                turns
+            }
         }
     }
+}
+
+/// The probability of at least so many turns.
+fn more(median: f64, sigma: f64, turns: u32) -> f64 {
+    if turns <= 1 {
+        return 1.0;
+    }
+    let log = ((f64::from(turns) - 0.5) / median).ln();
+    if sigma > 0.0 { 1.0 - normal(log / sigma) } else { f64::from(u8::from(log < 0.0)) }
+}
+
+/// Cumulated weights of numbers of turns, 1 first, among sessions that are met between two of their turns: those of n turns
+/// are met in proportion to their n - 1 pauses. Empty where that has a closed form.
+fn met_weights(turns: Turns) -> Arc<[f64]> {
+    let Turns::Lognormal { median, sigma } = turns else { return Arc::from([]) };
+    let mut sum = 0.0;
+    let weights = (1..=MOST_TURNS).map(|turns| {
+        let next = if turns == MOST_TURNS { 0.0 } else { more(median, sigma, turns + 1) };
+        sum += f64::from(turns - 1) * (more(median, sigma, turns) - next).max(0.0);
+        sum
+    });
+    weights.collect()
 }
 
 /// One turn as drawn.
@@ -139,10 +203,14 @@ pub struct SessionPlan {
     keyed: Keyed,
     message: Mixture,
     output: Mixture,
+    /// In place of the mixtures; empty: these.
+    classes: Classes,
     most: u32,
     end_ps: u64,
     /// Cumulated weights of the system prompts.
     prompts: Vec<f64>,
+    /// Of [`met_weights`].
+    met: Arc<[f64]>,
     start_rate: f64,
 }
 
@@ -159,15 +227,17 @@ impl SessionPlan {
             sum
         });
         let prompts = weights.collect();
-        let rate = WeeklyRate::new(generate.rate_per_s * rate_scale, &generate.hourly, &generate.weekday);
-        let start_rate = RateCursor::new(rate, generate.start.0).rate() / spec.turns.mean();
+        let (weekly, _) = generate.weekly(generate.rate_per_s * rate_scale, true);
+        let start_rate = weekly.rate() / spec.turns.mean();
         Some(Self {
             keyed,
             message: Mixture::new(&generate.input, generate.max_input_tokens),
             output: Mixture::new(&generate.output, generate.max_output_tokens),
+            classes: Classes::new(&generate.classes, generate.max_input_tokens, generate.max_output_tokens),
             most: generate.max_input_tokens,
             end_ps: generate.duration.as_picos(),
             prompts,
+            met: met_weights(spec.turns),
             start_rate,
             spec,
         })
@@ -189,16 +259,26 @@ impl SessionPlan {
     #[must_use]
     pub fn turn(&self, session: u64, turn: u32) -> Turn {
         let ids = [session, u64::from(turn)];
+        let (message, output) = if self.classes.is_empty() {
+            (&self.message, &self.output)
+        } else {
+            self.classes.of(self.classes.pick(self.keyed.uniform("session.class", &[session])))
+        };
         Turn {
-            new_tokens: self.message.draw(&mut self.keyed.stream("session.message", &ids)),
-            output_tokens: self.output.draw(&mut self.keyed.stream("session.output", &ids)),
+            new_tokens: message.draw(&mut self.keyed.stream("session.message", &ids)),
+            output_tokens: output.draw(&mut self.keyed.stream("session.output", &ids)),
         }
     }
 
     /// How long the user thinks before sending turn `turn`.
     #[must_use]
     pub fn think(&self, session: u64, turn: u32) -> HumanDuration {
-        self.spec.think.sample(&mut self.keyed.stream("session.think", &[session, u64::from(turn)]))
+        let ids = [session, u64::from(turn)];
+        let think = match &self.spec.person {
+            Some(person) if self.keyed.uniform("session.person", &ids) < person.share => &person.think,
+            _ => &self.spec.think,
+        };
+        think.sample(&mut self.keyed.stream("session.think", &ids))
     }
 
     /// Which system prompt the session has, by popularity from 0; `None` when there are none.
@@ -222,7 +302,10 @@ impl SessionPlan {
         let whole = context.saturating_add(u64::from(new_tokens));
         match u32::try_from(whole) {
             Ok(whole) if whole <= self.most => (whole, false),
-            _ => (self.most, true),
+            _ => (
+                self.spec.compact_to.map_or(self.most, |to| to.saturating_add(new_tokens).min(self.most)),
+                true,
+            ),
         }
     }
 
@@ -275,7 +358,15 @@ impl SessionPlan {
     /// How many sessions are under way when the traffic begins, on average.
     #[must_use]
     pub fn expected_in_course(&self) -> f64 {
-        self.start_rate * (self.spec.turns.mean() - 1.0) * self.spec.think.mean_s()
+        let [tool, person] = self.pauses();
+        self.start_rate * (self.spec.turns.mean() - 1.0) * (tool + person)
+    }
+
+    /// Mean seconds of a pause that are due to pauses before a tool's result, and before a person's message.
+    fn pauses(&self) -> [f64; 2] {
+        let (share, person) =
+            self.spec.person.map_or((0.0, 0.0), |person| (person.share, person.think.mean_s()));
+        [(1.0 - share) * self.spec.think.mean_s(), share * person]
     }
 
     fn met_in_course(&self, session: u64) -> InCourse {
@@ -287,9 +378,23 @@ impl SessionPlan {
                 let before = self.spec.turns.draw(&mut random);
                 (before, before.saturating_add(self.spec.turns.draw(&mut random)))
             }
+            Turns::Lognormal { .. } => {
+                let pick = random.random::<f64>() * self.met.last().copied().unwrap_or(0.0);
+                let turns = self.met.partition_point(|sum| *sum <= pick) + 1;
+                let turns = u32::try_from(turns).map_or(MOST_TURNS, |turns| turns.clamp(2, MOST_TURNS));
+                (random.random_range(1..turns), turns)
+            }
         };
         let normal: f64 = StandardNormal.sample(&mut random);
-        let left = self.spec.think.length_biased_s(normal) * random.random::<f64>();
+        let think = match &self.spec.person {
+            Some(person) => {
+                let [tool, persons] = self.pauses();
+                let of_person = random.random::<f64>() * (tool + persons) < persons;
+                if of_person { &person.think } else { &self.spec.think }
+            }
+            None => &self.spec.think,
+        };
+        let left = think.length_biased_s(normal) * random.random::<f64>();
         let mut context = u64::from(self.system_tokens());
         for earlier in 0..turn {
             let Turn { new_tokens, output_tokens } = self.turn(session, earlier);

@@ -17,6 +17,7 @@ use super::{Arrival, ImportReport};
 
 mod arrivals;
 mod calendar;
+mod classes;
 mod compare;
 mod fit;
 mod lengths;
@@ -107,6 +108,8 @@ pub struct ArrivalFigures {
     pub dispersion_10s: Option<f64>,
     /// In a minute.
     pub dispersion_60s: Option<f64>,
+    /// The index in bins of 1, 10 and 60 s around each whole hour's own mean; `None` below one hour.
+    pub dispersion_within_hours: Option<[f64; 3]>,
     /// Of the number of arrivals at one time, where times are quantised and most hold three or more: what is left of
     /// burstiness that the grid did not make.
     pub dispersion_at_once: Option<f64>,
@@ -166,7 +169,10 @@ pub struct Collected {
     pub figures: TraceFigures,
     input: Lengths,
     output: Lengths,
+    joint: Joint,
     minutes: Minutes,
+    /// The rate a second at which the dispersion within hours was seen.
+    hour_rate: Option<f64>,
 }
 
 impl Default for Collector {
@@ -221,6 +227,11 @@ impl Collector {
         let span_s = self.last_ps as f64 / PS_PER_S;
         self.minutes.close(self.last_ps);
         let [dispersion_1s, dispersion_10s, dispersion_60s] = self.dispersion.map(|counts| counts.index());
+        let within: Option<Vec<(f64, f64)>> = self.dispersion.iter().map(Dispersion::within_hours).collect();
+        let hour_rate = within.as_ref().and_then(|within| Some(within.get(2)?.1 / 60.0));
+        let dispersion_within_hours = within
+            .and_then(|found| <[_; 3]>::try_from(found).ok())
+            .map(|found| found.map(|(index, _)| index));
         let figures = TraceFigures {
             requests: self.requests,
             span_s,
@@ -233,6 +244,7 @@ impl Collector {
                 dispersion_1s,
                 dispersion_10s,
                 dispersion_60s,
+                dispersion_within_hours,
                 dispersion_at_once: self.gaps.dispersion_at_once().filter(|_| import.is_quantised()),
             },
             input: self.input.figures(),
@@ -241,6 +253,13 @@ impl Collector {
             prefixes: self.prefixes.figures(),
             import,
         };
-        Collected { figures, input: self.input, output: self.output, minutes: self.minutes }
+        Collected {
+            figures,
+            input: self.input,
+            output: self.output,
+            joint: self.joint,
+            minutes: self.minutes,
+            hour_rate,
+        }
     }
 }

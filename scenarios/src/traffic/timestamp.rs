@@ -63,7 +63,9 @@ impl TimestampReader {
                 let civil = Timestamp::from_nanosecond(i128::from(civil_ns)).ok()?;
                 let civil = Offset::UTC.to_datetime(civil);
                 let instant = zone.to_ambiguous_timestamp(civil).compatible().ok()?;
-                let offset_ns = i64::from(zone.to_offset(instant).seconds()) * 1_000_000_000;
+                // Not the zone's offset at that instant: after an hour that is left out, that is the new one already.
+                let instant_ns = i64::try_from(instant.as_nanosecond()).ok()?;
+                let offset_ns = civil_ns.checked_sub(instant_ns)?;
                 self.quarter = Some((quarter, offset_ns));
                 offset_ns
             }

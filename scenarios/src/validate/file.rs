@@ -1,6 +1,7 @@
 //! Keys about a traffic file.
 
-use super::{Check, longer_than_zero, mixture, problem, within};
+use super::generated::mixture;
+use super::{Check, longer_than_zero, problem, within};
 use crate::traffic::{AssumeTokens, Lognormal, MOST_TOKENS, TrafficSpec, ZONE_HELP, known_zone};
 
 pub(super) fn check(spec: &TrafficSpec) -> Check {
@@ -9,6 +10,9 @@ pub(super) fn check(spec: &TrafficSpec) -> Check {
     }
     if let Some(longest) = spec.longest_request {
         longer_than_zero("traffic.longest_request", longest)?;
+    }
+    if let Some(bursts) = &spec.bursts {
+        super::bursts::check("traffic.bursts", bursts)?;
     }
     spec.assume_tokens.as_ref().map_or(Ok(()), assumed)
 }

@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod catalog;
+mod drawn;
 mod generator;
 mod import_errors;
 mod import_formats;
+mod import_history;
 mod import_logs;
 mod import_spans;
 mod imports;
@@ -17,5 +19,6 @@ mod properties;
 mod real_traces;
 mod scenario_errors;
 mod scenarios;
+mod series;
 mod statistics;
 mod support;

@@ -165,7 +165,7 @@ fn what_is_missing_is_named() {
         ("[fleet]\nreplicas=2\n[from]\nname='v1'\n[traffic]\nfile='x'", &["missing key `engine` in `from`"]),
         (
             "[fleet]\nreplicas=2\n[from]\nengine='h100-qwen3-14b'\n[traffic]\nrate_scale=2",
-            &["neither `file` nor"],
+            &["has none of `file`, `generate` and `prometheus`"],
         ),
         ("[fleet]\nreplicas=0\n[from]\nengine='h100-qwen3-14b'\n[traffic]\nfile='x'", &["0 replicas"]),
         ("\u{feff}[fleet", &["x.toml:1:"]),

@@ -168,6 +168,7 @@ fn short_traces_get_no_profile_and_are_told_so() {
     moving.hourly = (0..24).map(|hour| if hour < 3 { 1.0 } else { 9.0 }).collect();
     let fit = drawn(&moving, 1).fit().unwrap();
     assert!(fit.notes.iter().any(|note| note.contains("moves from minute to minute")), "{:?}", fit.notes);
+    assert!(fit.generate.flicker.is_some(), "{fit:?}");
 }
 
 #[test]
@@ -184,7 +185,7 @@ fn quantised_times_do_not_make_bursts() {
     let fit = trace.fit().unwrap();
     let cv = match fit.generate.arrivals {
         Arrivals::Poisson => 1.0,
-        Arrivals::GammaCv(cv) => cv,
+        Arrivals::GammaCv(cv) | Arrivals::WeibullCv(cv) => cv,
     };
     assert!((cv - 1.0).abs() < 0.06, "{fit:?}");
 }
@@ -299,13 +300,12 @@ fn the_real_traces_are_as_published() {
             assert!((found.unwrap() / published - 1.0).abs() < 1e-6, "{name}: {arrivals:?}");
         }
         let fit = trace.fit().unwrap();
+        println!("{name}\n{}{:?}", fit.to_toml(), fit.notes);
+        for seed in 1..=4 {
+            let again = drawn(&fit.generate, seed).compare(&trace);
+            println!("{again:?}");
+        }
         let again = drawn(&fit.generate, 1).compare(&trace);
-        println!(
-            "{name}: {:?} {:?}\n{again:?}\n{}",
-            trace.figures.rank_correlation,
-            trace.figures.prefixes,
-            fit.to_toml()
-        );
         assert!(again.input_distance < 0.13 && again.output_distance < 0.07, "{name}: {again:?}");
     }
     if let Some(trace) = real("mooncake_conversation_trace.jsonl.gz") {

@@ -101,6 +101,19 @@ pub(super) struct Dispersion {
     here: u64,
     sum: u64,
     squares: u128,
+    /// The hour of the trace that is being counted, what the sums were at its start.
+    hour: u64,
+    before: (u64, u128),
+    hours: Hours,
+}
+
+/// Sums over whole hours of the trace.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hours {
+    /// Of each hour's variance of counts, around its own mean.
+    variances: f64,
+    means: f64,
+    squared_means: f64,
 }
 
 impl Dispersion {
@@ -108,7 +121,16 @@ impl Dispersion {
     const LEAST_BINS: u64 = 10;
 
     pub(super) fn new(width_s: u64) -> Self {
-        Self { width_ps: width_s * 1_000_000_000_000, bin: 0, here: 0, sum: 0, squares: 0 }
+        Self {
+            width_ps: width_s * 1_000_000_000_000,
+            bin: 0,
+            here: 0,
+            sum: 0,
+            squares: 0,
+            hour: 0,
+            before: (0, 0),
+            hours: Hours::default(),
+        }
     }
 
     pub(super) fn count(&mut self, at_ps: u64) {
@@ -118,8 +140,30 @@ impl Dispersion {
             self.squares += u128::from(self.here) * u128::from(self.here);
             // Bins between were empty; they count by their number alone.
             (self.bin, self.here) = (bin, 0);
+            if at_ps / HOUR_PS != self.hour {
+                self.close_hour(at_ps / HOUR_PS);
+            }
         }
         self.here += 1;
+    }
+
+    /// An hour is a whole number of bins; hours without an arrival have no variance and no mean.
+    #[expect(clippy::cast_precision_loss)]
+    fn close_hour(&mut self, next: u64) {
+        let bins = (HOUR_PS / self.width_ps) as f64;
+        let mean = (self.sum - self.before.0) as f64 / bins;
+        let squares = (self.squares - self.before.1) as f64;
+        self.hours.variances += (squares - bins * mean * mean).max(0.0) / (bins - 1.0);
+        self.hours.means += mean;
+        self.hours.squared_means += mean * mean;
+        (self.hour, self.before) = (next, (self.sum, self.squares));
+    }
+
+    /// Variance over mean of counts in whole hours, each around its own mean; and the rate, in arrivals a bin, at which
+    /// that was seen: busy hours weigh more.
+    pub(super) fn within_hours(&self) -> Option<(f64, f64)> {
+        let Hours { variances, means, squared_means } = self.hours;
+        (means > 0.0).then(|| (variances / means, squared_means / means))
     }
 
     /// Variance over mean.
@@ -174,6 +218,22 @@ mod tests {
         }
         gaps.count(12 * S, 0);
         assert!((gaps.dispersion_at_once().unwrap() - 48.0 / 11.0 / 6.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn dispersion_within_hours_forgets_the_hours() {
+        let mut counts = Dispersion::new(60);
+        // By turns ten and thirty a minute for an hour, each minute one more and one less by turns.
+        for minute in 0..240_u64 {
+            let count = if minute / 60 % 2 == 0 { 10 } else { 30 } + minute % 2;
+            (0..count).for_each(|_| counts.count(minute * 60 * S));
+        }
+        counts.count(240 * 60 * S);
+        assert!(counts.index().unwrap() > 4.0);
+        // A variance of 1/4 and the correction of one in 60 in each, means of 10.5 and 30.5.
+        let (index, rate) = counts.within_hours().unwrap();
+        assert!((index - 0.25 * 60.0 / 59.0 / 20.5).abs() < 1e-9, "{index}");
+        assert!((rate - (10.5 * 10.5 + 30.5 * 30.5) / 41.0).abs() < 1e-9, "{rate}");
     }
 
     #[test]

@@ -138,6 +138,23 @@ impl Minutes {
         week
     }
 
+    /// Logarithms of how far whole stretches of 10 minutes are above what is expected of them, by the requests a second at
+    /// so many minutes into the week; `None` where fewer than 20 are expected, which would say little.
+    #[expect(clippy::cast_precision_loss)]
+    pub(super) fn levels(&self, expected_per_s: impl Fn(usize) -> f64) -> Vec<Option<f64>> {
+        let first = usize::try_from(self.first.unwrap_or(0)).unwrap_or(0);
+        // The first and the last minute are parts.
+        let from = usize::from(self.lead_ps > 0);
+        let from = from + (10 - (first + from) % 10) % 10;
+        let whole = self.counts.get(from..self.counts.len().saturating_sub(1)).unwrap_or_default();
+        let level = |(place, counts): (usize, &[u64])| {
+            let expected = expected_per_s((first + from + place * 10 + 5) % (7 * 1_440)) * 600.0;
+            let count = counts.iter().sum::<u64>() as f64;
+            (expected >= 20.0 && count > 0.0).then(|| (count / expected).ln())
+        };
+        whole.chunks_exact(10).enumerate().map(level).collect()
+    }
+
     pub(super) fn calendar(&self) -> CalendarFigures {
         let week = self.week();
         let hour_of_day = |hour: usize| {
@@ -164,25 +181,44 @@ impl Week {
         std::array::from_fn(|hour| self.seconds[hour..].iter().step_by(24).sum())
     }
 
+    /// Whether Saturdays and Sundays have another shape than the other days: more of their requests lie in other hours than
+    /// chance would put there.
+    pub(super) fn weekend_differs(&self) -> bool {
+        let day_seconds = |days: std::ops::Range<usize>| {
+            (0..24)
+                .map(|hour| days.clone().map(|day| self.seconds[day * 24 + hour]).sum::<f64>())
+                .fold(f64::MAX, f64::min)
+        };
+        if day_seconds(0..5) < 1_800.0 || day_seconds(5..7) < 1_800.0 {
+            return false;
+        }
+        let (working, free) = (self.profile(0..5, true).0, self.profile(5..7, true).0);
+        let apart = working.iter().zip(&free).map(|(one, other)| (one - other).abs()).sum::<f64>() / 48.0;
+        let fewer = self.counts[..120].iter().sum::<f64>().min(self.counts[120..].iter().sum());
+        // Of n independent requests some 2 over the root of n are misplaced so by chance; bursty ones are fewer.
+        apart > 0.03 + 4.0 / fewer.max(1.0).sqrt()
+    }
+
     /// The profile of hours and, where wanted, weekdays, their product the rate: the most likely one for counts that are
-    /// Poisson, by turns. The mean hour is 1. Every hour of the day must be covered.
-    pub(super) fn profile(&self, weekdays: bool) -> ([f64; 24], [f64; 7]) {
+    /// Poisson, by turns. The mean hour is 1. Only `days` are looked at; every hour of the day must be covered in them.
+    pub(super) fn profile(&self, days: std::ops::Range<usize>, weekdays: bool) -> ([f64; 24], [f64; 7]) {
         let (mut hourly, mut daily) = ([1.0; 24], [1.0; 7]);
         let ratio = |count: f64, expected: f64| if expected > 0.0 { count / expected } else { 1.0 };
         // It settles within a few turns where days are whole.
         for _ in 0..50 {
             for (hour, factor) in hourly.iter_mut().enumerate() {
-                let count = (0..7).map(|day| self.counts[day * 24 + hour]).sum();
-                *factor = ratio(count, (0..7).map(|day| self.seconds[day * 24 + hour] * daily[day]).sum());
+                let days = days.clone();
+                let count = days.clone().map(|day| self.counts[day * 24 + hour]).sum();
+                *factor = ratio(count, days.map(|day| self.seconds[day * 24 + hour] * daily[day]).sum());
             }
             let mean = hourly.iter().sum::<f64>() / 24.0;
             hourly.iter_mut().for_each(|factor| *factor /= mean.max(f64::MIN_POSITIVE));
             if !weekdays {
                 break;
             }
-            for (day, factor) in daily.iter_mut().enumerate() {
+            for day in days.clone() {
                 let count = self.counts[day * 24..(day + 1) * 24].iter().sum();
-                *factor =
+                daily[day] =
                     ratio(count, (0..24).map(|hour| self.seconds[day * 24 + hour] * hourly[hour]).sum());
             }
         }
@@ -244,7 +280,7 @@ mod tests {
         // Ten days from a Wednesday noon.
         let counts: Vec<u64> = (60..300).map(|hour| shape(hour) / weekend(hour)).collect();
         let minutes = hours(60, &counts);
-        let (hourly, daily) = minutes.week().profile(true);
+        let (hourly, daily) = minutes.week().profile(0..7, true);
         assert!((hourly[15] / hourly[3] - 3.0).abs() < 1e-6, "{hourly:?}");
         assert!(
             (daily[0] / daily[6] - 2.0).abs() < 1e-6 && (daily[0] / daily[4] - 1.0).abs() < 1e-6,

@@ -147,6 +147,18 @@ impl Joint {
         *self.counts.entry((place(input), place(output))).or_default() += 1;
     }
 
+    /// The cells that hold something: (logarithm of the lengths where it begins, where it ends) of input and of output, and
+    /// how many.
+    #[expect(clippy::cast_precision_loss)]
+    pub(super) fn cells(&self) -> impl Iterator<Item = ([(f64, f64); 2], u64)> + '_ {
+        // A request of no tokens is none, so nothing lies below the first half.
+        let sides = |place: u16| {
+            let (least, most) = bounds(usize::from(place), COARSE_BITS);
+            ((least as f64 - 0.5).max(0.5).ln(), (most as f64 + 0.5).ln())
+        };
+        self.counts.iter().map(move |((input, output), count)| ([sides(*input), sides(*output)], *count))
+    }
+
     /// Spearman's: the correlation of mid-ranks.
     #[expect(clippy::cast_precision_loss)]
     pub(super) fn rank_correlation(&self) -> Option<f64> {

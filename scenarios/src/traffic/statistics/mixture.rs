@@ -6,6 +6,7 @@
 
 use super::lengths::Lengths;
 use crate::traffic::Lognormal;
+use crate::traffic::normal::normal;
 
 /// Rounds of one climb. Most are done after a hundred; what a later round gains is far below what BIC weighs.
 const MOST_ROUNDS: usize = 300;
@@ -18,17 +19,18 @@ const STARTS: [&[f64]; 7] = [&[], &[0.5], &[0.2], &[0.8], &[1.0 / 3.0, 2.0 / 3.0
 
 /// A bucket on the logarithmic axis.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
-    middle: f64,
-    width: f64,
-    count: f64,
+pub(super) struct Bucket {
+    pub(super) middle: f64,
+    pub(super) width: f64,
+    pub(super) count: f64,
 }
 
+/// A lognormal by its logarithms.
 #[derive(Clone, Copy, Debug)]
-struct Part {
-    share: f64,
-    mean: f64,
-    sigma: f64,
+pub(super) struct Part {
+    pub(super) share: f64,
+    pub(super) mean: f64,
+    pub(super) sigma: f64,
 }
 
 /// One to three parts, shortest first; their weights add up to 1.
@@ -76,7 +78,8 @@ fn start(buckets: &[Bucket], total: f64, cuts: &[f64]) -> Vec<Part> {
     sums.iter().map(|sums| part(*sums, total)).collect()
 }
 
-fn part((count, sum, squares): (f64, f64, f64), total: f64) -> Part {
+/// The part of these sums: of requests, of their logarithms, of their squares.
+pub(super) fn part((count, sum, squares): (f64, f64, f64), total: f64) -> Part {
     let count = count.max(f64::MIN_POSITIVE);
     let mean = sum / count;
     // The width of a bucket keeps it above zero; the floor is for rounding errors.
@@ -116,7 +119,7 @@ fn climb(buckets: &[Bucket], total: f64, mut parts: Vec<Part>) -> Option<(f64, V
 }
 
 /// The logarithm of a part's mass in a bucket.
-fn log_mass(part: &Part, bucket: &Bucket) -> f64 {
+pub(super) fn log_mass(part: &Part, bucket: &Bucket) -> f64 {
     const LOG_SQRT_TAU: f64 = 0.918_938_533_204_672_8;
     let (middle, width) = ((bucket.middle - part.mean) / part.sigma, bucket.width / part.sigma);
     if width < 0.2 || middle.abs() > 4.0 {
@@ -126,20 +129,11 @@ fn log_mass(part: &Part, bucket: &Bucket) -> f64 {
     (normal(middle + width / 2.0) - normal(middle - width / 2.0)).max(f64::MIN_POSITIVE).ln()
 }
 
-/// The normal distribution function to 1e-7 (Abramowitz and Stegun 7.1.26).
-fn normal(x: f64) -> f64 {
-    let z = x.abs() / std::f64::consts::SQRT_2;
-    let t = 1.0 / (1.0 + 0.327_591_1 * z);
-    let series = [1.061_405_429, -1.453_152_027, 1.421_413_741, -0.284_496_736, 0.254_829_592];
-    let tail = series.iter().fold(0.0, |sum, factor| (sum + factor) * t) * (-z * z).exp() / 2.0;
-    if x < 0.0 { tail } else { 1.0 - tail }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::random::Keyed;
-    use crate::traffic::generate::Mixture;
+    use crate::traffic::draw::Mixture;
 
     fn drawn(parts: &[(f64, f64, f64)], count: u64) -> Lengths {
         let parts: Vec<Lognormal> =
@@ -148,13 +142,6 @@ mod tests {
         let mut lengths = Lengths::default();
         (0..count).for_each(|id| lengths.count(mixture.draw(&mut Keyed::new(7).stream("test", &[id]))));
         lengths
-    }
-
-    #[test]
-    fn the_normal_distribution_function() {
-        for (x, value) in [(0.0, 0.5), (1.0, 0.841_344_7), (-1.96, 0.024_997_9), (3.0, 0.998_650_1)] {
-            assert!((normal(x) - value).abs() < 2e-7, "{x}: {}", normal(x));
-        }
     }
 
     #[test]

@@ -1,0 +1,6 @@
+//! Histories from servers: one written here, and a real one.
+
+mod chunks;
+mod mistakes;
+mod real;
+mod server;
