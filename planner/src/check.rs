@@ -149,7 +149,8 @@ pub fn check(planned: &Planned, kit: &CheckKit, question: &Question) -> Result<C
     let scenario = Scenario::parse(&kit.scenario, "check.json")
         .map_err(|error| PlanError::NoHistory(format!("the scenario inside check.json can't be read: {error}")))?;
     let planning = scenario.plan.clone().unwrap_or_default();
-    let now = LEAD_PS.cast_signed() + (question.now_ns - kit.start_ns).saturating_mul(1000);
+    let since_ns = question.now_ns.saturating_sub(kit.start_ns);
+    let now = since_ns.saturating_mul(1000).saturating_add_unsigned(LEAD_PS);
     let horizon = planned.asked.horizon_s;
     let Some(now) = u64::try_from(now).ok().filter(|now| *now >= LEAD_PS && seconds(*now - LEAD_PS) < horizon) else {
         return Ok(outside(planned, kit, question));

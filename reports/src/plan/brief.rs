@@ -60,7 +60,8 @@ pub(super) fn brief(planned: &Planned) -> Brief {
         reasons: planned.reasons.iter().map(|reason| when::in_sentence(reason)).collect(),
         nearest: planned.nearest.iter().map(|way| when::in_sentence(way)).collect(),
         facts: planned.recommended.as_ref().map_or_else(Vec::new, |best| facts(planned, best)),
-        red: red(planned),
+        // Without a window all is red already.
+        red: planned.recommended.as_ref().map_or_else(Vec::new, |_| red(planned)),
         trust: trust(planned),
         command: planned.recommended.is_some().then_some("slackwater run plan.toml --deployment FILE"),
     }
@@ -172,15 +173,15 @@ fn facts(planned: &Planned, best: &Recommended) -> Vec<Fact> {
             )
         });
         facts.push(fact(
-            "Cut, today's way → plan",
-            format!("{} → {}", words::few(first.cut), words::few(best.expected_cut)),
+            "Against today's way",
+            format!("{} → {} cut", words::few(first.cut), words::few(best.expected_cut)),
             ways.collect::<Vec<_>>().join("; "),
         ));
     }
     facts.push(fact(
         "Valid until",
         when::short(&best.valid_until),
-        "after that the plan is to be computed anew".to_owned(),
+        "then to be computed anew; “slackwater check plan.toml” looks again in a second".to_owned(),
     ));
     if let Some(growth) = best.growth_until_closed {
         facts.push(fact(

@@ -134,9 +134,22 @@ fn sentence(text: &str) -> String {
     said
 }
 
-/// Text in which a number keeps its percent sign.
+/// Text in which a number keeps its unit.
 fn prose(text: &str) -> String {
-    escape(text).replace(" %", "&#160;%")
+    let words: Vec<&str> = text.split(' ').collect();
+    let unit = |word: &str| {
+        let bare = word.trim_end_matches([',', ';', '.', ':', ')']);
+        matches!(bare, "%" | "ms" | "s" | "min" | "h" | "d")
+    };
+    let mut said = String::with_capacity(text.len());
+    for (place, word) in words.iter().enumerate() {
+        if place > 0 {
+            let number = words[place - 1].ends_with(|c: char| c.is_ascii_digit());
+            said.push(if number && unit(word) { '\u{a0}' } else { ' ' });
+        }
+        said.push_str(word);
+    }
+    escape(&said)
 }
 
 fn put(page: &mut String, of: Option<Table>) {

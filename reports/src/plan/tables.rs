@@ -25,6 +25,7 @@ pub(super) fn strategies(planned: &Planned) -> Option<Table> {
     let mut head = vec![
         "strategy",
         "risk",
+        "at most",
         "takes",
         "95 %",
         "below N",
@@ -46,7 +47,8 @@ pub(super) fn strategies(planned: &Planned) -> Option<Table> {
         match &row.figures {
             Some(f) => {
                 cells.extend([
-                    words::bounded(&f.risk),
+                    words::chance(f.risk.estimate),
+                    words::chance(f.risk.upper),
                     duration(f.duration_p50_s),
                     duration(f.duration_p95_s),
                     duration(f.below_n_s),

@@ -35,7 +35,7 @@ pub fn plan_text(planned: &Planned) -> String {
     }
     for fact in &facts {
         let label = fact.label.replace("TTFT p99, before → during", "TTFT p99").to_lowercase();
-        let label = label.replace("ttft", "TTFT").replace("cut, today's way → plan", "against today's way");
+        let label = label.replace("ttft", "TTFT");
         said(
             &mut out,
             &label,
