@@ -37,7 +37,6 @@ fn main() -> ExitCode {
         }
         Command::Check(arguments) => return check::check(&arguments).unwrap_or_else(|error| output::failed(&error)),
         Command::Plan(arguments) => return plan::plan(&arguments).unwrap_or_else(|error| output::failed(&error)),
-<<<<<<< HEAD
         Command::Run(arguments) => return run::run(&arguments),
         Command::Status(arguments) => control::status(&arguments),
         Command::Pause(arguments) => control::order(&arguments, Order::Pause),
@@ -48,8 +47,6 @@ fn main() -> ExitCode {
         Command::History(arguments) => rollouts::history(&arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Deployment(command) => control::deployment(&command),
-=======
->>>>>>> rep
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Trace(arguments) => trace::trace(&arguments),
         Command::Schema { of: SchemaOf::Scenario } => {
