@@ -41,6 +41,11 @@ fn main() -> Result<(), Failed> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["as-gateway", upstream] => runtime.block_on(as_gateway(upstream)),
         ["as-stand-in", speed] => runtime.block_on(as_stand_in(speed.parse()?)),
+        ["small-requests", address] => {
+            let address = address.parse()?;
+            say(&format!("{:.0} a second", runtime.block_on(small_requests(address))));
+            Ok(())
+        }
         _ => runtime.block_on(compare()),
     }
 }

@@ -221,7 +221,7 @@ pub struct Timeouts {
     /// A connection to a replica.
     #[serde(deserialize_with = "seconds")]
     pub connect: Duration,
-    /// A client's headers, from its first byte (or its connection) on.
+    /// A client's headers, from its connection or the end of the response before on: so idle connections are kept so long.
     #[serde(deserialize_with = "seconds")]
     pub client_headers: Duration,
     /// A client's body, as far as it is kept.
@@ -251,7 +251,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(3),
-            client_headers: Duration::from_secs(30),
+            client_headers: Duration::from_secs(75),
             client_body: Duration::from_secs(60),
             client_stalled: Duration::from_secs(300),
             response_headers: Duration::from_secs(600),

@@ -20,12 +20,12 @@ impl Clock {
         Self { start: Instant::now(), speed_milli: speed_milli.max(1) }
     }
 
-    /// The engine's time now; it ends with its 64 bits, 213 days of the engine's time after the start.
+    /// The engine's time now.
     pub(crate) fn now(&self) -> Ps {
         self.at(Instant::now())
     }
 
-    /// The engine's time at a moment.
+    /// The engine's time at a moment; it stands still at the end of its 64 bits.
     pub(crate) fn at(&self, moment: Instant) -> Ps {
         let nanoseconds = moment.saturating_duration_since(self.start).as_nanos();
         // A nanosecond is 1000 ps, and the speed is in thousandths: the two cancel.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use slackwater_engine::{Output, Ps, Replica, Request, SequenceId, StepTimeForm, Stop};
+use slackwater_engine::{Output, Ps, Replica, Request, SequenceId, StepTimeForm, Stop, TimeOverflow};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
@@ -139,6 +139,8 @@ struct EngineThread {
 
 /// An idle engine looks up so often, for nothing; it bounds how long a lost wake-up could last.
 const IDLE: Duration = Duration::from_secs(1);
+/// The engine's clock ends here, 106 days of its own time after the start, with room for any request's last step.
+const LATEST: Ps = Ps::MAX / 2;
 /// Asks taken in between two looks at the clock, so that a flood of them can't hold tokens back.
 const ASKS_AT_ONCE: usize = 256;
 
@@ -146,6 +148,9 @@ impl EngineThread {
     fn run(&mut self, asked: &Receiver<Ask>) -> Result<(), slackwater_engine::ReplicaError> {
         loop {
             let now = self.clock.now();
+            if now > LATEST {
+                return Err(TimeOverflow.into());
+            }
             self.step_until(now)?;
             self.hand_out(now);
             self.metrics.engine_state(&self.replica);

@@ -35,7 +35,8 @@ pub struct Options {
     pub version: String,
     /// The engine.
     pub profile: Profile,
-    /// How many times as fast as the model it runs, from 0.001 to 1000. The start-up is not changed.
+    /// How many times as fast as the model it runs, from 0.001 to 1000. The start-up is not changed. The model's time ends
+    /// after 106 days: at 1000 that is two and a half hours.
     pub speed_up: f64,
     /// How long it loads.
     pub start_up: StartUp,
