@@ -111,6 +111,27 @@ fn without_its_gateway_nothing_is_begun() {
 }
 
 #[test]
+fn a_gateway_that_goes_in_the_middle_is_a_hold_and_gone_on_with_when_it_is_back() {
+    let mut spec = Spec::new(Front::Gateway, 2);
+    spec.soak = slackwater_policy::Span::from_secs(2);
+    let mut fleet = Fleet::start(&spec);
+    fleet.plan.gate.recheck = slackwater_policy::Span::from_millis(100);
+    fleet.plan.gate.wait_max = slackwater_policy::Span::from_secs(1);
+    fleet.write_plan();
+    let executor = fleet.spawn(&[]);
+    fleet.until("one is new", first_runs_new);
+    fleet.stop_balancer();
+    let output = executor.wait_with_output().unwrap();
+    assert_eq!(exit(&output), 3, "{}", text(&output));
+    assert!(text(&output).contains("the gate stayed shut for replica-1"), "{}", text(&output));
+    assert_eq!(fleet.roots(), ["/models/v2", "/models/v1"], "nobody was touched");
+    fleet.start_balancer();
+    let output = fleet.resume(&["--go-on"]);
+    assert_eq!(exit(&output), 0, "{}", text(&output));
+    assert_eq!(fleet.roots(), ["/models/v2", "/models/v2"]);
+}
+
+#[test]
 fn versions_that_can_not_be_told_apart_are_refused() {
     let fleet = Fleet::start(&Spec::new(Front::Gateway, 2));
     let text_ = fs::read_to_string(fleet.deployment_path()).unwrap();
@@ -141,7 +162,11 @@ fn an_include_file_edited_by_hand_is_not_overwritten() {
     }
     let mut spec = Spec::new(Front::Nginx, 3);
     spec.soak = slackwater_policy::Span::from_secs(2);
-    let fleet = Fleet::start(&spec);
+    let mut fleet = Fleet::start(&spec);
+    // The file is read at the next gate, which waits for what may pass.
+    fleet.plan.gate.recheck = slackwater_policy::Span::from_millis(100);
+    fleet.plan.gate.wait_max = slackwater_policy::Span::from_secs(1);
+    fleet.write_plan();
     let load = fleet.load(4);
     let executor = fleet.spawn(&[]);
     fleet.until("one is new", first_runs_new);

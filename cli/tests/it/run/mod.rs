@@ -9,5 +9,6 @@ mod crash;
 mod demo;
 mod faults;
 mod fleet;
+mod hooks;
 mod orders;
 mod rollouts;
