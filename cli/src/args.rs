@@ -159,8 +159,7 @@ const PLAN_EXIT_CODES: &str = "\
 Exit codes: 0 a window was found, 3 there is none, 1 could not be planned, 2 wrong arguments,
 130 interrupted (what was known by then is printed, marked as partial).";
 
-const CHECK_EXIT_CODES: &str =
-    "Exit codes: 0 safe, 3 not safe, 1 could not be checked, 2 wrong arguments.";
+const CHECK_EXIT_CODES: &str = "Exit codes: 0 safe, 3 not safe, 1 could not be checked, 2 wrong arguments.";
 
 const TRACE_EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.";
 

@@ -12,7 +12,8 @@ use crate::plan::{Watcher, ask_of};
 
 pub(crate) fn backtest(arguments: &BacktestArguments) -> anyhow::Result<ExitCode> {
     crate::plan::use_threads(arguments.threads)?;
-    let mut ask = ask_of(&arguments.scenario, arguments.history.as_deref(), arguments.seed, &arguments.overrides)?;
+    let mut ask =
+        ask_of(&arguments.scenario, arguments.history.as_deref(), arguments.seed, &arguments.overrides)?;
     let watcher = Watcher::new();
     watcher.hear_interrupts()?;
     let factor = if arguments.as_it_is { 1.0 } else { scale(&ask, &watcher)? };

@@ -52,8 +52,9 @@ fn json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     let text = std::fs::read_to_string(path).with_context(|| {
         format!("cannot read {}; `slackwater plan --out DIR` writes it beside plan.toml", path.display())
     })?;
-    serde_json::from_str(&text)
-        .with_context(|| format!("{} is not what this version of slackwater writes; make the plan anew", path.display()))
+    serde_json::from_str(&text).with_context(|| {
+        format!("{} is not what this version of slackwater writes; make the plan anew", path.display())
+    })
 }
 
 fn now_ns(given: Option<WallTime>) -> anyhow::Result<i64> {
@@ -66,7 +67,10 @@ fn now_ns(given: Option<WallTime>) -> anyhow::Result<i64> {
 
 fn live_rate(arguments: &CheckArguments) -> anyhow::Result<Option<f64>> {
     if let Some(rate) = arguments.live_rate {
-        anyhow::ensure!(rate.is_finite() && rate >= 0.0, "--live-rate {rate}: give a number of requests a second from 0 up");
+        anyhow::ensure!(
+            rate.is_finite() && rate >= 0.0,
+            "--live-rate {rate}: give a number of requests a second from 0 up"
+        );
         return Ok(Some(rate));
     }
     let Some(url) = &arguments.prometheus else { return Ok(None) };
@@ -74,7 +78,10 @@ fn live_rate(arguments: &CheckArguments) -> anyhow::Result<Option<f64>> {
     let client = Client::new(url, Credentials::from_environment()?, Patience::default())?;
     let now_s = now_ns(None)? / 1_000_000_000;
     let rate = slackwater_prometheus::live_rate(&client, &arguments.selector, MetricsOf::default(), now_s)?;
-    output::say(&format!("{:.2} requests a second over the last {} s, by {}", rate.requests_per_s, rate.window_s, rate.counter));
+    output::say(&format!(
+        "{:.2} requests a second over the last {} s, by {}",
+        rate.requests_per_s, rate.window_s, rate.counter
+    ));
     Ok(Some(rate.requests_per_s))
 }
 
@@ -84,12 +91,18 @@ fn done(arguments: &CheckArguments, folder: &Path) -> anyhow::Result<Vec<String>
     let path = folder.join("plan.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let plan: Plan = toml::from_str(&text).with_context(|| format!("{} is not a plan", path.display()))?;
-    let lines = std::fs::read_to_string(journal).with_context(|| format!("cannot read {}", journal.display()))?;
-    let records = lines.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(|(number, line)| {
-        serde_json::from_str::<Record>(line).with_context(|| {
-            format!("{}, line {}: this is not a record of a rollout's journal", journal.display(), number + 1)
-        })
-    });
+    let lines =
+        std::fs::read_to_string(journal).with_context(|| format!("cannot read {}", journal.display()))?;
+    let records =
+        lines.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(|(number, line)| {
+            serde_json::from_str::<Record>(line).with_context(|| {
+                format!(
+                    "{}, line {}: this is not a record of a rollout's journal",
+                    journal.display(),
+                    number + 1
+                )
+            })
+        });
     let records: Vec<Record> = records.collect::<anyhow::Result<_>>()?;
     let report = fold(&plan, &records);
     let mut done: Vec<String> = Vec::new();
@@ -114,11 +127,18 @@ fn text(checked: &Checked) -> String {
     for reason in &checked.reasons {
         let _ = writeln!(text, "{}", textwrap::fill(&format!("- {reason}"), 80));
     }
-    let live = checked.live_rate_per_s.map_or_else(|| "not measured".to_owned(), |rate| format!("{rate:.2}/s"));
-    let rest = checked.capacity_of_the_rest_per_s.map_or_else(String::new, |rate| format!("; the rest carries {rate:.2}/s"));
+    let live =
+        checked.live_rate_per_s.map_or_else(|| "not measured".to_owned(), |rate| format!("{rate:.2}/s"));
+    let rest = checked
+        .capacity_of_the_rest_per_s
+        .map_or_else(String::new, |rate| format!("; the rest carries {rate:.2}/s"));
     let _ = writeln!(text, "load: expected {:.2}/s, now {live}{rest}", checked.expected_rate_per_s);
     if !checked.options.is_empty() {
-        let _ = writeln!(text, "\n{:<10} {:>7} {:>16} {:>7} {:>8} {:>10} {:>8}", "what", "risk", "(95 % bounds)", "cut", "missed", "minutes", "cost");
+        let _ = writeln!(
+            text,
+            "\n{:<10} {:>7} {:>16} {:>7} {:>8} {:>10} {:>8}",
+            "what", "risk", "(95 % bounds)", "cut", "missed", "minutes", "cost"
+        );
     }
     for row in &checked.options {
         let _ = writeln!(

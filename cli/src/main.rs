@@ -35,8 +35,12 @@ fn main() -> ExitCode {
         Command::Backtest(arguments) => {
             return backtest::backtest(&arguments).unwrap_or_else(|error| output::failed(&error));
         }
-        Command::Check(arguments) => return check::check(&arguments).unwrap_or_else(|error| output::failed(&error)),
-        Command::Plan(arguments) => return plan::plan(&arguments).unwrap_or_else(|error| output::failed(&error)),
+        Command::Check(arguments) => {
+            return check::check(&arguments).unwrap_or_else(|error| output::failed(&error));
+        }
+        Command::Plan(arguments) => {
+            return plan::plan(&arguments).unwrap_or_else(|error| output::failed(&error));
+        }
         Command::Run(arguments) => return run::run(&arguments),
         Command::Status(arguments) => control::status(&arguments),
         Command::Pause(arguments) => control::order(&arguments, Order::Pause),

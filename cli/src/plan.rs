@@ -30,7 +30,8 @@ const PLAN_HEAD: &str = "\
 
 pub(crate) fn plan(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     use_threads(arguments.threads)?;
-    let ask = ask_of(&arguments.scenario, arguments.history.as_deref(), arguments.seed, &arguments.overrides)?;
+    let ask =
+        ask_of(&arguments.scenario, arguments.history.as_deref(), arguments.seed, &arguments.overrides)?;
     let watcher = Watcher::new();
     watcher.hear_interrupts()?;
     let answered = compute(&ask, &watcher)?;
@@ -57,7 +58,10 @@ pub(crate) fn plan(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
 /// So many threads for all that follows; one a core when it is not said.
 pub(crate) fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
     let Some(threads) = threads else { return Ok(()) };
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("the threads can't be started")
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .context("the threads can't be started")
 }
 
 /// The scenario with what the command line changes, and its history, read.
@@ -82,7 +86,8 @@ pub(crate) fn ask_of(
         overrides.push("traffic.format=\"auto\"".to_owned());
     }
     let scenario = Scenario::load_with(scenario, &overrides)?;
-    let hash = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hash =
+        |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut inputs = BTreeMap::from([("scenario".to_owned(), hash(scenario.to_toml().as_bytes()))]);
     crate::history::fetch_for(&scenario)?;
     let history = match scenario.traffic.generate {

@@ -240,7 +240,14 @@ pub fn backtest(ask: &Ask, scale: f64, watch: &dyn Watch) -> Result<Backtest, Pl
             days.len()
         )));
     }
-    let all = Futures::new(Source::Recorded(Box::new(whole.clone())), calendar.clone(), scenario.seed, 0, true, 1.0);
+    let all = Futures::new(
+        Source::Recorded(Box::new(whole.clone())),
+        calendar.clone(),
+        scenario.seed,
+        0,
+        true,
+        1.0,
+    );
     let capacity = capacity_of(&scenario, &all, watch)?;
     let gate = capacity.iter().filter_map(|row| {
         Some(CapacityRow { serving: u16::try_from(row.replicas).ok()?, rate: row.rate_per_s })
@@ -268,7 +275,10 @@ pub fn backtest(ask: &Ask, scale: f64, watch: &dyn Watch) -> Result<Backtest, Pl
     if whole.holes.is_empty() {
         notes.push("the recording has no hole of 20 minutes or more".to_owned());
     } else {
-        notes.push(format!("{} holes of the recording are no traffic of zero: other days stood in for them", whole.holes.len()));
+        notes.push(format!(
+            "{} holes of the recording are no traffic of zero: other days stood in for them",
+            whole.holes.len()
+        ));
     }
     notes.extend(trace.report.warnings());
     let mut result = tally.result(scenario_seed(ask));
@@ -335,23 +345,12 @@ fn one_day(setting: &Setting<'_>, number: usize, midnight: i64) -> Result<Option
         return Ok(None);
     }
     let prices = scenario.plan.clone().unwrap_or_default();
-    let (chosen, clean) = candidates(
-        &screening,
-        &futures,
-        &prices.cost,
-        (1, rest(scenario, &setting.capacity), 1),
-    );
+    let (chosen, clean) =
+        candidates(&screening, &futures, &prices.cost, (1, rest(scenario, &setting.capacity), 1));
     let Some(best) = chosen.first().map(|candidate| *candidate.places.start()) else { return Ok(None) };
     let timeout = drain_timeout(&screening, best, scenario, &prices);
     // The day as it was.
-    let real = Futures::new(
-        Source::Replay(Arc::clone(trace)),
-        calendar.clone(),
-        seed,
-        midnight,
-        true,
-        1.0,
-    );
+    let real = Futures::new(Source::Replay(Arc::clone(trace)), calendar.clone(), seed, midnight, true, 1.0);
     let starts: Vec<Ps> = screening.starts.iter().map(|start| start.start_ps).collect();
     let attempt = Attempt { closed_above, ..Attempt::new(scenario, gate, &starts) };
     let (baseline, tried) = run(&real, 0, (0, last + TRIAL_MOST_PS), &attempt)?;
@@ -488,10 +487,12 @@ fn lowest_hour(setting: &Setting<'_>, midnight: i64) -> f64 {
     let trace = setting.trace;
     let epoch = trace.epoch_ns.unwrap_or(0);
     let yesterday = (setting.calendar.midnight_before(midnight - 1) - epoch).saturating_mul(1000);
-    let at = |time: i64| trace.arrivals.partition_point(|arrival| arrival.at_ps < time.max(0).cast_unsigned());
+    let at =
+        |time: i64| trace.arrivals.partition_point(|arrival| arrival.at_ps < time.max(0).cast_unsigned());
     let hour = 3_600_i64 * 1_000_000_000_000;
     let count = |number: i64| at(yesterday + (number + 1) * hour) - at(yesterday + number * hour);
-    let calmest = (0..24).filter(|number| count(*number) > 0).min_by_key(|number| count(*number)).unwrap_or(3);
+    let calmest =
+        (0..24).filter(|number| count(*number) > 0).min_by_key(|number| count(*number)).unwrap_or(3);
     calmest as f64 * 3600.0
 }
 

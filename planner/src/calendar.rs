@@ -30,7 +30,9 @@ impl Calendar {
     #[must_use]
     pub fn midnight_before(&self, ns: i64) -> i64 {
         let midnight = self.local(ns).and_then(|local| local.start_of_day().ok());
-        midnight.and_then(|at| i64::try_from(at.timestamp().as_nanosecond()).ok()).unwrap_or(ns - ns.rem_euclid(DAY_NS))
+        midnight
+            .and_then(|at| i64::try_from(at.timestamp().as_nanosecond()).ok())
+            .unwrap_or(ns - ns.rem_euclid(DAY_NS))
     }
 
     /// The first midnight that is not before this instant.
@@ -61,9 +63,7 @@ impl Calendar {
     /// RFC 3339 with the zone's offset, to the second.
     #[must_use]
     pub fn text(&self, ns: i64) -> String {
-        self.local(ns).map_or_else(
-            || format!("{ns} ns"),
-            |local| local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
-        )
+        self.local(ns)
+            .map_or_else(|| format!("{ns} ns"), |local| local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string())
     }
 }

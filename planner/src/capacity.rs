@@ -8,11 +8,11 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use crate::planned::CapacityRange;
 use rayon::prelude::*;
 use slackwater_scenarios::TraceError;
 use slackwater_scenarios::traffic::{Arrival, ImportReport, SharedTrace};
 use slackwater_scenarios::{Keyed, Scenario};
-use crate::planned::CapacityRange;
 use slackwater_sim::{CapacityPoint, RunInfo, RunOptions, Setup, SimError, TraceCursor, World};
 
 /// A probe lasts so long in simulated time: many times the longest usual answer, and two sliding windows.
@@ -102,7 +102,8 @@ pub fn ranges(
         .map(|(count, repeat)| {
             let mut other = scenario.clone();
             other.seed = (scenario.seed.wrapping_add(repeat << 40)) >> 1;
-            let turn = sample.len() / usize::try_from(REPEATS).unwrap_or(1) * usize::try_from(repeat).unwrap_or(0);
+            let turn =
+                sample.len() / usize::try_from(REPEATS).unwrap_or(1) * usize::try_from(repeat).unwrap_or(0);
             let mut turned = sample.to_vec();
             turned.rotate_left(turn);
             carried(&other, &turned, count, each * f64::from(count))

@@ -133,7 +133,10 @@ impl Certify<'_> {
                 misses,
                 futures: all,
             };
-            return Ok(Some((Certified { starts: starts.to_vec(), found, risk, first_future: begin, lasts, trials }, simulated)));
+            return Ok(Some((
+                Certified { starts: starts.to_vec(), found, risk, first_future: begin, lasts, trials },
+                simulated,
+            )));
         }
         Ok(None)
     }

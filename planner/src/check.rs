@@ -59,7 +59,13 @@ pub struct CheckKit {
 impl CheckKit {
     /// The kit of a plan that was made with this scenario and sample.
     #[must_use]
-    pub fn new(planned: &Planned, scenario: &Scenario, futures: &Futures, sample: &[Arrival], bursts: Bursts) -> Self {
+    pub fn new(
+        planned: &Planned,
+        scenario: &Scenario,
+        futures: &Futures,
+        sample: &[Arrival],
+        bursts: Bursts,
+    ) -> Self {
         let every = sample.len().div_ceil(SAMPLE).max(1);
         let run = 100;
         let kept = sample.chunks(run).step_by(every).flatten().take(SAMPLE);
@@ -146,13 +152,16 @@ pub fn check(planned: &Planned, kit: &CheckKit, question: &Question) -> Result<C
             short(&planned.hash)
         )));
     }
-    let scenario = Scenario::parse(&kit.scenario, "check.json")
-        .map_err(|error| PlanError::NoHistory(format!("the scenario inside check.json can't be read: {error}")))?;
+    let scenario = Scenario::parse(&kit.scenario, "check.json").map_err(|error| {
+        PlanError::NoHistory(format!("the scenario inside check.json can't be read: {error}"))
+    })?;
     let planning = scenario.plan.clone().unwrap_or_default();
     let since_ns = question.now_ns.saturating_sub(kit.start_ns);
     let now = since_ns.saturating_mul(1000).saturating_add_unsigned(LEAD_PS);
     let horizon = planned.asked.horizon_s;
-    let Some(now) = u64::try_from(now).ok().filter(|now| *now >= LEAD_PS && seconds(*now - LEAD_PS) < horizon) else {
+    let Some(now) =
+        u64::try_from(now).ok().filter(|now| *now >= LEAD_PS && seconds(*now - LEAD_PS) < horizon)
+    else {
         return Ok(outside(planned, kit, question));
     };
     let calendar = Calendar::new(planning.time_zone.as_deref());
@@ -164,7 +173,9 @@ pub fn check(planned: &Planned, kit: &CheckKit, question: &Question) -> Result<C
     let sd = match (question.live_rate, slot) {
         (Some(_), _) => LIVE_SD,
         // What the futures of the plan spread over.
-        (None, Some(slot)) if slot.low_per_s > 0.0 => ((slot.high_per_s / slot.low_per_s).ln() / 4.0).max(LIVE_SD),
+        (None, Some(slot)) if slot.low_per_s > 0.0 => {
+            ((slot.high_per_s / slot.low_per_s).ln() / 4.0).max(LIVE_SD)
+        }
         (None, _) => 0.15,
     };
     let forecast = Forecast {
@@ -190,7 +201,9 @@ pub fn check(planned: &Planned, kit: &CheckKit, question: &Question) -> Result<C
     let gate: Vec<CapacityRow> = planned
         .capacity
         .iter()
-        .filter_map(|row| Some(CapacityRow { serving: u16::try_from(row.replicas).ok()?, rate: row.rate_per_s }))
+        .filter_map(|row| {
+            Some(CapacityRow { serving: u16::try_from(row.replicas).ok()?, rate: row.rate_per_s })
+        })
         .collect();
     let usual = planned.recommended.as_ref().map_or(1_800.0, |best| best.duration_p95_s);
     let mut checked = Checked {
@@ -212,7 +225,15 @@ pub fn check(planned: &Planned, kit: &CheckKit, question: &Question) -> Result<C
     let ways = if question.done.is_empty() { 1.0 } else { 3.0 };
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded
     let count = ((REQUESTS / each / ways) as u64).clamp(FUTURES.0, FUTURES.1);
-    let mut look = Look { futures: &futures, gate: &gate, now, lasts, count, checked: &mut checked, planning: &planning };
+    let mut look = Look {
+        futures: &futures,
+        gate: &gate,
+        now,
+        lasts,
+        count,
+        checked: &mut checked,
+        planning: &planning,
+    };
     if question.done.is_empty() {
         look.option("start", &scenario)?;
         before(&mut checked, planned);
@@ -235,11 +256,11 @@ fn rest(scenario: &Scenario, planned: &Planned) -> Option<f64> {
 
 /// The certified window that holds this time.
 fn window_at(planned: &Planned, at_s: f64) -> Option<(String, String)> {
-    let window = planned
-        .certified
-        .iter()
-        .find(|window| window.verdict == Verdict::Safe && at_s >= window.start_s && at_s <= window.start_s + window.window_s)?;
-    let last = planned.windows.iter().rev().find(|start| start.start_s <= window.start_s + window.window_s)?;
+    let window = planned.certified.iter().find(|window| {
+        window.verdict == Verdict::Safe && at_s >= window.start_s && at_s <= window.start_s + window.window_s
+    })?;
+    let last =
+        planned.windows.iter().rev().find(|start| start.start_s <= window.start_s + window.window_s)?;
     Some((window.start.clone(), last.start.clone()))
 }
 
@@ -330,7 +351,8 @@ fn middle(look: &mut Look<'_>, scenario: &Scenario, done: &[String]) -> Result<(
         onward.rollout.only = left;
         onward.rollout.order.retain(|name| !done.contains(name));
         let tried = look.option("continue", &onward)?;
-        let missed = tried.iter().filter(|one| one.without.0 < one.promised || one.without.1 < one.promised).count();
+        let missed =
+            tried.iter().filter(|one| one.without.0 < one.promised || one.without.1 < one.promised).count();
         look.checked.options.push(ChoiceRow {
             choice: "hold".to_owned(),
             risk: Risk::of(missed as u64, tried.len() as u64, look.planning.confidence),
@@ -354,7 +376,9 @@ fn before(checked: &mut Checked, planned: &Planned) {
     let risk = start.risk;
     let within = risk.estimate <= checked.budget;
     match &checked.window {
-        Some((from, until)) => checked.reasons.push(format!("this is in the certified window {from} to {until}")),
+        Some((from, until)) => {
+            checked.reasons.push(format!("this is in the certified window {from} to {until}"))
+        }
         None => {
             let next = planned.certified.iter().find(|window| window.verdict == Verdict::Safe);
             checked.reasons.push(match next {
@@ -375,7 +399,9 @@ fn before(checked: &mut Checked, planned: &Planned) {
         && live > capacity
     {
         checked.safe = false;
-        checked.reasons.push(format!("{live:.2} requests a second are more than the {capacity:.2} that the rest carries"));
+        checked.reasons.push(format!(
+            "{live:.2} requests a second are more than the {capacity:.2} that the rest carries"
+        ));
     }
 }
 
@@ -383,7 +409,10 @@ fn under_way(checked: &mut Checked) {
     let budget = checked.budget;
     checked.options.sort_by(|a, b| {
         let over = |row: &ChoiceRow| row.risk.estimate > budget;
-        over(a).cmp(&over(b)).then(a.risk.estimate.total_cmp(&b.risk.estimate)).then(rank(&a.choice).cmp(&rank(&b.choice)))
+        over(a)
+            .cmp(&over(b))
+            .then(a.risk.estimate.total_cmp(&b.risk.estimate))
+            .then(rank(&a.choice).cmp(&rank(&b.choice)))
     });
     let onward = checked.options.iter().find(|row| row.choice == "continue");
     checked.safe = onward.is_none_or(|row| row.risk.estimate <= budget);

@@ -28,7 +28,9 @@ pub struct Candidate {
 #[must_use]
 pub fn cost(figures: &StartFigures, cost: &Cost) -> f64 {
     let simulated = (figures.futures - figures.closed).max(1) as f64;
-    (figures.missed as f64 * cost.miss + figures.cut as f64 * cost.cut + figures.below_n_s / 3600.0 * cost.hour_below_n)
+    (figures.missed as f64 * cost.miss
+        + figures.cut as f64 * cost.cut
+        + figures.below_n_s / 3600.0 * cost.hour_below_n)
         / simulated
 }
 
@@ -45,7 +47,9 @@ pub fn candidates(
     let starts = &screening.starts;
     let tried = starts.iter().take_while(|start| start.futures > 0).count();
     let width = starts_a_window.clamp(1, tried.max(1));
-    let worst = |from: usize| -> u64 { starts[from..from + width].iter().map(|start| start.failed).max().unwrap_or(0) };
+    let worst = |from: usize| -> u64 {
+        starts[from..from + width].iter().map(|start| start.failed).max().unwrap_or(0)
+    };
     if tried < width {
         return (Vec::new(), false);
     }
@@ -54,7 +58,10 @@ pub fn candidates(
         .filter(|from| worst(*from) == least)
         .map(|from| Candidate {
             places: from..=from + width - 1,
-            score: starts[from..from + width].iter().map(|start| score(start, prices, capacity)).fold(0.0, f64::max),
+            score: starts[from..from + width]
+                .iter()
+                .map(|start| score(start, prices, capacity))
+                .fold(0.0, f64::max),
             day: futures.calendar().midnight_before(futures.instant_ns(starts[from].start_ps)),
         })
         .collect();
@@ -84,7 +91,8 @@ pub fn candidates(
 }
 
 fn score(figures: &StartFigures, prices: &Cost, capacity: Option<f64>) -> f64 {
-    let share = capacity.map_or(0.0, |capacity| if capacity > 0.0 { figures.peak_rate.1 / capacity } else { 1.0 });
+    let share =
+        capacity.map_or(0.0, |capacity| if capacity > 0.0 { figures.peak_rate.1 / capacity } else { 1.0 });
     cost(figures, prices) + ((share - CALM) * 100.0).max(0.0) * PER_HUNDREDTH
 }
 

@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 use rand_distr::{Distribution, StandardNormal};
 use slackwater_engine::{PS_PER_S, Ps};
-use slackwater_scenarios::traffic::{Arrival, Bursts, ImportReport, LengthSource, SeriesTraffic, SharedTrace};
+use slackwater_scenarios::traffic::{
+    Arrival, Bursts, ImportReport, LengthSource, SeriesTraffic, SharedTrace,
+};
 use slackwater_scenarios::{Generate, Keyed, Scenario, TraceError};
 
 use crate::calendar::{Calendar, DAY_PS};
@@ -80,7 +82,14 @@ pub struct Futures {
 impl Futures {
     /// Those of a source from `start_ns` on.
     #[must_use]
-    pub fn new(source: Source, calendar: Calendar, seed: u64, start_ns: i64, has_calendar: bool, growth: f64) -> Self {
+    pub fn new(
+        source: Source,
+        calendar: Calendar,
+        seed: u64,
+        start_ns: i64,
+        has_calendar: bool,
+        growth: f64,
+    ) -> Self {
         let sd = match &source {
             Source::Profile(_) | Source::Replay(_) | Source::Forecast(_) => 0.0,
             Source::Recorded(history) if history.has_days() && history.days.len() > 1 => {
@@ -159,17 +168,31 @@ impl Futures {
     ///
     /// # Errors
     /// When the traffic can't be drawn.
-    pub fn draw(&self, scenario: &Scenario, future: u64, from: Ps, until: Ps) -> Result<SharedTrace, TraceError> {
+    pub fn draw(
+        &self,
+        scenario: &Scenario,
+        future: u64,
+        from: Ps,
+        until: Ps,
+    ) -> Result<SharedTrace, TraceError> {
         match &self.source {
             Source::Profile(_) => scenario.load_traffic(),
-            Source::Recorded(history) => Ok(self.resampled(history, scenario.wants_prefixes(), future, from, until)),
+            Source::Recorded(history) => {
+                Ok(self.resampled(history, scenario.wants_prefixes(), future, from, until))
+            }
             Source::Replay(trace) => Ok(self.replayed(trace, from, until)),
             Source::Forecast(forecast) => self.forecast(forecast, future, from, until),
         }
     }
 
     /// Requests at the expected rates, the whole level moved by one draw.
-    fn forecast(&self, forecast: &Forecast, future: u64, from: Ps, until: Ps) -> Result<SharedTrace, TraceError> {
+    fn forecast(
+        &self,
+        forecast: &Forecast,
+        future: u64,
+        from: Ps,
+        until: Ps,
+    ) -> Result<SharedTrace, TraceError> {
         let mut random = self.keyed.stream("future.level", &[future]);
         let normal: f64 = StandardNormal.sample(&mut random);
         let level = self.growth * (forecast.sd * normal - forecast.sd * forecast.sd / 2.0).exp();
@@ -201,7 +224,8 @@ impl Futures {
     /// The requests of a stretch as they came; the horizon is on the trace's own calendar.
     fn replayed(&self, trace: &SharedTrace, from: Ps, until: Ps) -> SharedTrace {
         let begins = (self.instant_ns(from) - trace.epoch_ns.unwrap_or(0)).saturating_mul(1000);
-        let at = |time: i64| trace.arrivals.partition_point(|arrival| arrival.at_ps < time.max(0).cast_unsigned());
+        let at =
+            |time: i64| trace.arrivals.partition_point(|arrival| arrival.at_ps < time.max(0).cast_unsigned());
         let places = at(begins)..at(begins.saturating_add_unsigned(until - from));
         let moved = |arrival: &Arrival| Arrival {
             at_ps: (arrival.at_ps.cast_signed() - begins).max(0).cast_unsigned(),
@@ -270,7 +294,8 @@ impl Futures {
         }
         let pick = self.keyed.bits("future.day", &[future, key]);
         let chosen = class[usize::try_from(pick % class.len() as u64).unwrap_or(0)];
-        let shift = ((self.keyed.uniform("future.shift", &[future, key]) * 2.0 - 1.0) * SHIFT_PS as f64) as i64;
+        let shift =
+            ((self.keyed.uniform("future.shift", &[future, key]) * 2.0 - 1.0) * SHIFT_PS as f64) as i64;
         let noise = self.noise(future, key, history.period_ps);
         let mut done = 0;
         // Slot by slot, since each has its own factor, and may have to come from another day.
@@ -282,10 +307,14 @@ impl Futures {
                 .chain(class.iter().copied())
                 .find(|day| history.days[*day].knows(here))
                 .unwrap_or(chosen);
-            let factor = self.growth * noise.get(usize::try_from(here / SLOT_PS).unwrap_or(0)).copied().unwrap_or(1.0);
+            let factor =
+                self.growth * noise.get(usize::try_from(here / SLOT_PS).unwrap_or(0)).copied().unwrap_or(1.0);
             let source = history.days[day].start_ps + here.cast_signed() + shift;
             let source = within(source, piece, history);
-            let first = history.trace.arrivals.partition_point(|arrival| arrival.at_ps < source.max(0).cast_unsigned());
+            let first = history
+                .trace
+                .arrivals
+                .partition_point(|arrival| arrival.at_ps < source.max(0).cast_unsigned());
             for (number, arrival) in history.between(source, piece).iter().enumerate() {
                 let at = offset + done + (arrival.at_ps.cast_signed() - source).cast_unsigned();
                 let draw = self.keyed.uniform("future.copies", &[future, at]);

@@ -73,7 +73,8 @@ impl History {
         let short = span < DAYS_FROM_PS;
         let period_ps = if short { span.max(SLOT_PS) } else { DAY_PS };
         let epoch_ns = trace.epoch_ns.unwrap_or(0);
-        let first = if short { 0 } else { (calendar.midnight_before(epoch_ns) - epoch_ns).saturating_mul(1000) };
+        let first =
+            if short { 0 } else { (calendar.midnight_before(epoch_ns) - epoch_ns).saturating_mul(1000) };
         let slots = usize::try_from(period_ps.div_ceil(SLOT_PS)).unwrap_or(1);
         let mut days = Vec::new();
         let mut start = first;
@@ -108,7 +109,9 @@ impl History {
         let mut counts = vec![0.0; self.days[day].known.len()];
         for arrival in self.between(self.days[day].start_ps, self.period_ps) {
             let into = arrival.at_ps.cast_signed() - self.days[day].start_ps;
-            if let Some(count) = usize::try_from(into.cast_unsigned() / SLOT_PS).ok().and_then(|slot| counts.get_mut(slot)) {
+            if let Some(count) =
+                usize::try_from(into.cast_unsigned() / SLOT_PS).ok().and_then(|slot| counts.get_mut(slot))
+            {
                 *count += 1.0;
             }
         }
@@ -128,7 +131,8 @@ impl History {
         let slots = self.days.first().map_or(0, |day| day.known.len());
         let usual: Vec<f64> = (0..slots)
             .map(|slot| {
-                let mut seen: Vec<f64> = counts.iter().map(|day| day[slot]).filter(|count| *count > 0.0).collect();
+                let mut seen: Vec<f64> =
+                    counts.iter().map(|day| day[slot]).filter(|count| *count > 0.0).collect();
                 seen.sort_by(f64::total_cmp);
                 seen.get(seen.len() / 2).copied().unwrap_or(0.0)
             })
@@ -137,9 +141,13 @@ impl History {
             let mut slot = 0;
             while slot < slots {
                 let empty = (slot..slots).take_while(|at| counts[*at] == 0.0 && day.known[*at]).count();
-                if empty >= HOLE_SLOTS && usual[slot..slot + empty].iter().sum::<f64>() >= HOLE_EXPECTED * empty as f64 {
+                if empty >= HOLE_SLOTS
+                    && usual[slot..slot + empty].iter().sum::<f64>() >= HOLE_EXPECTED * empty as f64
+                {
                     day.known[slot..slot + empty].fill(false);
-                    let at = |slot: usize| (day.start_ps + (slot as u64 * SLOT_PS).cast_signed()).max(0).cast_unsigned();
+                    let at = |slot: usize| {
+                        (day.start_ps + (slot as u64 * SLOT_PS).cast_signed()).max(0).cast_unsigned()
+                    };
                     self.holes.push(Hole { from_ps: at(slot), until_ps: at(slot + empty) });
                 }
                 slot += empty.max(1);

@@ -27,8 +27,8 @@ use crate::choose::{Candidate, candidates, starts_of};
 use crate::future::{Futures, LEAD_PS, Source};
 use crate::history::History;
 use crate::planned::{
-    Answer, Asked, CapacityRange, CertifiedWindow, FleetPlanned, HistoryFacts, LoadSlot, PLANNED_SCHEMA, Planned,
-    Verdict,
+    Answer, Asked, CapacityRange, CertifiedWindow, FleetPlanned, HistoryFacts, LoadSlot, PLANNED_SCHEMA,
+    Planned, Verdict,
 };
 use crate::screen::{Screen, Screening, screen};
 use crate::trials::enough_for;
@@ -152,7 +152,8 @@ pub fn plan(ask: &Ask, watch: &dyn Watch) -> Result<Answered, PlanError> {
     }
     planned.drain = drained.rows;
     planned.drain_by_hour = closer::by_hour(&search, &screening);
-    let certified = if alone.is_none() && clean { certified(&mut search, &screening, &chosen)? } else { Vec::new() };
+    let certified =
+        if alone.is_none() && clean { certified(&mut search, &screening, &chosen)? } else { Vec::new() };
     planned.windows = words::windows(&search, &screening, &certified);
     planned.certified = windows_certified(&search, &screening, &chosen, &certified);
     let best = best_of(&planned.certified);
@@ -161,9 +162,9 @@ pub fn plan(ask: &Ask, watch: &dyn Watch) -> Result<Answered, PlanError> {
         planned.expected = closer::expected(&mut search, &certified[best])?;
         planned.recommended = Some(closer::recommended(&search, &screening, &certified[best]));
     }
-    let start = best.map(|best| certified[best].starts[0]).or_else(|| {
-        chosen.first().map(|candidate| screening.starts[*candidate.places.start()].start_ps)
-    });
+    let start = best
+        .map(|best| certified[best].starts[0])
+        .or_else(|| chosen.first().map(|candidate| screening.starts[*candidate.places.start()].start_ps));
     if let Some(start) = start {
         let usual = enough_for(words::usual_duration(&screening, start));
         planned.strategies = closer::strategies(&mut search, start)?;
@@ -211,7 +212,8 @@ fn futures_of(
     let Some(trace) = &ask.history else {
         let Some(generate) = &ask.scenario.traffic.generate else {
             return Err(PlanError::NoHistory(
-                "the scenario names no traffic to learn from: set traffic.file, or give --history FILE".to_owned(),
+                "the scenario names no traffic to learn from: set traffic.file, or give --history FILE"
+                    .to_owned(),
             ));
         };
         let start = planning.from.unwrap_or(generate.start).0;
@@ -241,7 +243,9 @@ fn futures_of(
     let span = trace.arrivals.last().map_or(0, |last| last.at_ps);
     let start = match (planning.from, history.has_days()) {
         (Some(from), true) if has_calendar => from.0,
-        (_, true) => history.ends_ns().map_or((span / 1000).cast_signed(), |end| calendar.midnight_after(end)),
+        (_, true) => {
+            history.ends_ns().map_or((span / 1000).cast_signed(), |end| calendar.midnight_after(end))
+        }
         (_, false) => epoch,
     };
     let days = seconds(span) / 86_400.0;
@@ -255,7 +259,13 @@ fn futures_of(
         ));
         horizon.min(history.period_ps)
     };
-    let text = |at: Ps| if has_calendar { calendar.text(epoch + (at / 1000).cast_signed()) } else { format!("{} s", at / PS_PER_S) };
+    let text = |at: Ps| {
+        if has_calendar {
+            calendar.text(epoch + (at / 1000).cast_signed())
+        } else {
+            format!("{} s", at / PS_PER_S)
+        }
+    };
     let facts = HistoryFacts {
         kind: "recorded".to_owned(),
         source: trace.report.source.clone(),
@@ -304,7 +314,11 @@ fn likeness(search: &Search<'_>) -> Result<(Vec<Arrival>, Bursts), PlanError> {
     }
 }
 
-pub(crate) fn capacity_of(scenario: &Scenario, futures: &Futures, watch: &dyn Watch) -> Result<Vec<CapacityRange>, PlanError> {
+pub(crate) fn capacity_of(
+    scenario: &Scenario,
+    futures: &Futures,
+    watch: &dyn Watch,
+) -> Result<Vec<CapacityRange>, PlanError> {
     let sample = match futures.source() {
         Source::Recorded(history) => {
             let arrivals = &history.trace.arrivals;
@@ -313,10 +327,16 @@ pub(crate) fn capacity_of(scenario: &Scenario, futures: &Futures, watch: &dyn Wa
             let run = 500;
             arrivals.chunks(run).step_by(runs).flatten().copied().take(CAPACITY_SAMPLE).collect()
         }
-        Source::Profile(_) | Source::Replay(_) | Source::Forecast(_) => crate::capacity::sample(scenario).map_err(SimError::from)?,
+        Source::Profile(_) | Source::Replay(_) | Source::Forecast(_) => {
+            crate::capacity::sample(scenario).map_err(SimError::from)?
+        }
     };
     let count = u32::try_from(scenario.fleet.replica_count()).unwrap_or(u32::MAX);
-    let out = scenario.rollout.max_unavailable().max(if scenario.rollout.strategy == Strategy::Halves { count.div_ceil(2) } else { 1 });
+    let out = scenario.rollout.max_unavailable().max(if scenario.rollout.strategy == Strategy::Halves {
+        count.div_ceil(2)
+    } else {
+        1
+    });
     let fewest = if count <= 8 { 1 } else { count.saturating_sub(out + 1).max(1) };
     let found = ranges(scenario, &sample, fewest..=count)?;
     watch.progress("capacity", 1, 1);
@@ -327,9 +347,9 @@ fn screened(search: &mut Search<'_>, horizon: Ps) -> Result<Screening, PlanError
     let rollout = &search.scenario.rollout;
     // Where the gate would never open, no simulation is needed to know it.
     let closed_above = match rollout.strategy {
-        Strategy::Rolling | Strategy::Canary | Strategy::Swap => {
-            search.capacity_of_the_rest().map(|rate| (rate / (1.0 + rollout.gate.margin), rollout.gate.give_up.as_picos()))
-        }
+        Strategy::Rolling | Strategy::Canary | Strategy::Swap => search
+            .capacity_of_the_rest()
+            .map(|rate| (rate / (1.0 + rollout.gate.margin), rollout.gate.give_up.as_picos())),
         _ => None,
     };
     let what = Screen {
@@ -368,7 +388,10 @@ fn certified(
             windows: chosen.len(),
         };
         let starts = starts_of(screening, candidate);
-        let longest = screening.starts[candidate.places.clone()].iter().filter_map(|start| start.duration_s(0.95)).fold(0.0, f64::max);
+        let longest = screening.starts[candidate.places.clone()]
+            .iter()
+            .filter_map(|start| start.duration_s(0.95))
+            .fold(0.0, f64::max);
         // The drain may take longer by now than it did in the screening.
         let slack = search.scenario.rollout.drain_timeout.as_secs_f64();
         let lasts = enough_for(Some(longest + slack));
@@ -454,7 +477,12 @@ fn frame(search: &Search<'_>, history: HistoryFacts, horizon: Ps, warnings: Vec<
         fleet: FleetPlanned {
             from: scenario.from.name.clone(),
             to: scenario.to.name.clone(),
-            replicas: scenario.places().into_iter().filter(|place| !place.spare).map(|place| place.name).collect(),
+            replicas: scenario
+                .places()
+                .into_iter()
+                .filter(|place| !place.spare)
+                .map(|place| place.name)
+                .collect(),
             tensor_parallel: scenario.fleet.tensor_parallel,
             spares: scenario.fleet.spares,
             profiles: (source(&scenario.from), source(&scenario.to)),

@@ -135,10 +135,8 @@ pub fn screen(futures: &Futures, what: &Screen<'_>, watch: &dyn Watch) -> Result
         let starts: Vec<Ps> =
             (first..).map(|n| LEAD_PS + n * what.every_ps).take_while(|start| *start < ends).collect();
         let from = begins.saturating_sub(WARM_UP_PS);
-        let attempt = Attempt {
-            closed_above: what.closed_above,
-            ..Attempt::new(what.scenario, what.gate, &starts)
-        };
+        let attempt =
+            Attempt { closed_above: what.closed_above, ..Attempt::new(what.scenario, what.gate, &starts) };
         let tried: Vec<Option<(Baseline, Vec<Tried>)>> = (0..what.futures)
             .into_par_iter()
             .map(|future| {
@@ -164,7 +162,8 @@ pub fn screen(futures: &Futures, what: &Screen<'_>, watch: &dyn Watch) -> Result
 impl Screening {
     fn take_in(&mut self, starts: &[Ps], (begins, ends): (Ps, Ps), done: &[(Baseline, Vec<Tried>)]) {
         let known = self.starts.len();
-        self.starts.extend(starts.iter().map(|start| StartFigures { start_ps: *start, ..StartFigures::default() }));
+        self.starts
+            .extend(starts.iter().map(|start| StartFigures { start_ps: *start, ..StartFigures::default() }));
         for (number, (baseline, tried)) in done.iter().enumerate() {
             let even = number % 2 == 0;
             self.simulated += baseline.simulated;
@@ -197,12 +196,13 @@ impl Screening {
         for figures in &mut self.starts[known..] {
             figures.durations_s.sort_by(f64::total_cmp);
             let lasts = figures.duration_s(0.5).map_or(1_800 * PS_PER_S, crate::stretch::ps);
-            let peaks = done.iter().map(|(baseline, _)| {
-                baseline.peak_rate(figures.start_ps, figures.start_ps + lasts)
-            });
+            let peaks = done
+                .iter()
+                .map(|(baseline, _)| baseline.peak_rate(figures.start_ps, figures.start_ps + lasts));
             let peaks: Vec<f64> = peaks.collect();
             let count = peaks.len().max(1) as f64;
-            figures.peak_rate = (peaks.iter().sum::<f64>() / count, peaks.iter().copied().fold(0.0, f64::max));
+            figures.peak_rate =
+                (peaks.iter().sum::<f64>() / count, peaks.iter().copied().fold(0.0, f64::max));
         }
         let mut at = begins;
         while at < ends {
@@ -215,7 +215,11 @@ impl Screening {
             let rates: Vec<f64> = rates.collect();
             let mean = rates.iter().sum::<f64>() / rates.len().max(1) as f64;
             let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
-            self.rates.push((mean, if least.is_finite() { least } else { 0.0 }, rates.iter().copied().fold(0.0, f64::max)));
+            self.rates.push((
+                mean,
+                if least.is_finite() { least } else { 0.0 },
+                rates.iter().copied().fold(0.0, f64::max),
+            ));
             at = until;
         }
     }

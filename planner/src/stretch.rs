@@ -87,7 +87,8 @@ impl Baseline {
         if width == 0 {
             return 0.0;
         }
-        let most = steps.windows(width).map(|five| five.iter().map(|step| u64::from(step.0)).sum::<u64>()).max();
+        let most =
+            steps.windows(width).map(|five| five.iter().map(|step| u64::from(step.0)).sum::<u64>()).max();
         most.unwrap_or(0) as f64 / (width as f64 * 10.0)
     }
 
@@ -99,7 +100,8 @@ impl Baseline {
         if width == 0 {
             return 0.0;
         }
-        let least = steps.windows(width).map(|five| five.iter().map(|step| u64::from(step.0)).sum::<u64>()).min();
+        let least =
+            steps.windows(width).map(|five| five.iter().map(|step| u64::from(step.0)).sum::<u64>()).min();
         least.unwrap_or(0) as f64 / (width as f64 * 10.0)
     }
 }
@@ -191,7 +193,9 @@ pub fn run(
         return Ok((baseline, tried));
     }
     // The rest of the stretch without a rollout: what the last starts are held against.
-    let last = tried.last().map_or(0, |last| last.start_ps - from + ps(last.trial.service.until_s - last.trial.begun_s));
+    let last = tried
+        .last()
+        .map_or(0, |last| last.start_ps - from + ps(last.trial.service.until_s - last.trial.begun_s));
     let starts = attempt.starts.last().map_or(0, |start| start - from);
     let rest = (last.max(starts) + LAG_PS).min(until - from);
     world.run_until(rest.max(world.now()))?;

@@ -38,14 +38,23 @@ impl Trials<'_> {
     ///
     /// # Errors
     /// When the scenario can't be simulated.
-    pub fn run(&self, futures: &Futures, watch: &dyn Watch) -> Result<Option<(Vec<Vec<Tried>>, u64)>, SimError> {
+    pub fn run(
+        &self,
+        futures: &Futures,
+        watch: &dyn Watch,
+    ) -> Result<Option<(Vec<Vec<Tried>>, u64)>, SimError> {
         let (Some(first), Some(last)) = (self.starts.first(), self.starts.last()) else {
             return Ok(Some((Vec::new(), 0)));
         };
         let remembers = self.scenario.session_plan().is_some() || self.scenario.wants_prefixes();
         let warm_up = if remembers { WARM_UP_PS } else { SHORT_WARM_UP_PS };
         let stretch = (first.saturating_sub(warm_up), last + self.lasts);
-        let attempt = Attempt { order: self.order, peaks: true, without: false, ..Attempt::new(self.scenario, self.gate, self.starts) };
+        let attempt = Attempt {
+            order: self.order,
+            peaks: true,
+            without: false,
+            ..Attempt::new(self.scenario, self.gate, self.starts)
+        };
         let done = AtomicU64::new(0);
         let total = self.futures.end - self.futures.start;
         let found: Vec<Option<(Vec<Tried>, u64)>> = self

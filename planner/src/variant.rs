@@ -1,8 +1,6 @@
 //! The scenario otherwise: another strategy, another drain timeout, a slower version, a lost GPU.
 
-use slackwater_scenarios::{
-    Delay, Fault, FaultKind, HumanDuration, MovePoint, Rollout, Scenario, Strategy,
-};
+use slackwater_scenarios::{Delay, Fault, FaultKind, HumanDuration, MovePoint, Rollout, Scenario, Strategy};
 use slackwater_sim::can_roll;
 
 /// The scenario as a plan looks at it, and what was left out, a sentence each: the start is what is searched for, and faults and
@@ -77,7 +75,8 @@ pub fn slower_to_start(scenario: &Scenario, factor: f64) -> Scenario {
 #[must_use]
 pub fn gpu_lost(scenario: &Scenario) -> Option<Scenario> {
     let places = scenario.places();
-    let replicas: Vec<&str> = places.iter().filter(|place| !place.spare).map(|place| place.name.as_str()).collect();
+    let replicas: Vec<&str> =
+        places.iter().filter(|place| !place.spare).map(|place| place.name.as_str()).collect();
     let first = scenario.rollout.order.first().map_or(*replicas.first()?, String::as_str);
     let victim = replicas.iter().rev().find(|name| **name != first)?;
     let mut fault = Fault::new(FaultKind::GpuLost);
@@ -166,7 +165,11 @@ fn with_strategy(
         accept_downtime: strategy == Strategy::Recreate,
         max_unavailable: (unavailable > 0).then_some(unavailable),
         first_half: if asked { was.first_half.clone() } else { Vec::new() },
-        order: if matches!(strategy, Strategy::Halves | Strategy::BlueGreen) { Vec::new() } else { was.order.clone() },
+        order: if matches!(strategy, Strategy::Halves | Strategy::BlueGreen) {
+            Vec::new()
+        } else {
+            was.order.clone()
+        },
         ..was.clone()
     };
     // Spare places belong to the strategies that use them.

@@ -40,8 +40,17 @@ pub(crate) fn usual_duration(screening: &Screening, start: Ps) -> Option<f64> {
 }
 
 /// Every start, with what fresh futures said where they were asked.
-pub(crate) fn windows(search: &Search<'_>, screening: &Screening, certified: &[Certified]) -> Vec<StartVerdict> {
-    screening.starts.iter().filter(|start| start.futures > 0).map(|start| verdict(search, start, certified)).collect()
+pub(crate) fn windows(
+    search: &Search<'_>,
+    screening: &Screening,
+    certified: &[Certified],
+) -> Vec<StartVerdict> {
+    screening
+        .starts
+        .iter()
+        .filter(|start| start.futures > 0)
+        .map(|start| verdict(search, start, certified))
+        .collect()
 }
 
 fn verdict(search: &Search<'_>, figures: &StartFigures, certified: &[Certified]) -> StartVerdict {
@@ -94,7 +103,12 @@ fn verdict(search: &Search<'_>, figures: &StartFigures, certified: &[Certified])
 }
 
 /// The answer, why, and what would work where nothing does.
-pub(crate) fn conclude(planned: &mut Planned, search: &Search<'_>, screening: &Screening, alone: Option<&str>) {
+pub(crate) fn conclude(
+    planned: &mut Planned,
+    search: &Search<'_>,
+    screening: &Screening,
+    alone: Option<&str>,
+) {
     planned.warnings.extend(seed_spread(screening));
     if !planned.fleet.measured {
         planned.warnings.push(
@@ -105,7 +119,9 @@ pub(crate) fn conclude(planned: &mut Planned, search: &Search<'_>, screening: &S
     }
     if let Some(alone) = alone {
         let mut lines = alone.lines();
-        planned.reasons.push(lines.next().unwrap_or_default().trim_end_matches(" What to do instead:").to_owned());
+        planned
+            .reasons
+            .push(lines.next().unwrap_or_default().trim_end_matches(" What to do instead:").to_owned());
         planned.nearest.extend(lines.map(|line| line.trim_start_matches("- ").to_owned()));
         return;
     }
@@ -135,7 +151,9 @@ pub(crate) fn conclude(planned: &mut Planned, search: &Search<'_>, screening: &S
         ));
     }
     if risk.comparable_days == 0 {
-        planned.reasons.push("no recorded day stands behind it: the risk is that of the traffic as stated".to_owned());
+        planned
+            .reasons
+            .push("no recorded day stands behind it: the risk is that of the traffic as stated".to_owned());
     } else if risk.history_floor > risk.budget {
         planned.reasons.push(format!(
             "{} comparable days can't promise a next day better than about {:.0} %, however many futures are drawn; {} days of \
@@ -183,7 +201,8 @@ fn no_window(planned: &mut Planned, search: &Search<'_>, screening: &Screening) 
             closed as f64 / all as f64 * 100.0
         ));
     }
-    let best = tried.iter().min_by(|a, b| a.failed.cmp(&b.failed).then(a.peak_rate.1.total_cmp(&b.peak_rate.1)));
+    let best =
+        tried.iter().min_by(|a, b| a.failed.cmp(&b.failed).then(a.peak_rate.1.total_cmp(&b.peak_rate.1)));
     if let Some(best) = best {
         planned.nearest.push(format!(
             "the least bad start is {}: {} of {} futures missed",

@@ -140,7 +140,7 @@ impl<T: Traffic> World<T> {
     #[must_use]
     pub fn trial(&self) -> Option<Trial> {
         let driver = self.driver.as_ref()?;
-        let end = driver.over.unwrap_or(self.now);
+        let end = driver.over.unwrap_or(self.end());
         let below_now = driver.below_since.map_or(0, |since| end.saturating_sub(since));
         let outcome = driver.outcome();
         let until = driver.settled.unwrap_or(self.now).max(self.books.judged_from);

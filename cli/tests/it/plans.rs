@@ -24,7 +24,8 @@ fn planned(out: &Path, further: &[&str]) -> (Option<i32>, String, String, serde_
         arguments.extend(["--set", set]);
     }
     let output = slackwater(&arguments);
-    let json = std::fs::read(out.join("plan.json")).unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)));
+    let json =
+        std::fs::read(out.join("plan.json")).unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)));
     let json = serde_json::from_slice(&json).expect("plan.json is JSON");
     (output.status.code(), stdout(&output), stderr(&output), json)
 }
@@ -33,8 +34,11 @@ fn planned(out: &Path, further: &[&str]) -> (Option<i32>, String, String, serde_
 fn a_window_is_told_on_the_page_in_markdown_and_in_the_terminal() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = folder.path();
-    let settings =
-        ["plan.time_zone=Europe/Berlin", "plan.drain_timeouts=[\"30s\"]", "traffic.generate.start=2026-01-05T02:00:00Z"];
+    let settings = [
+        "plan.time_zone=Europe/Berlin",
+        "plan.drain_timeouts=[\"30s\"]",
+        "traffic.generate.start=2026-01-05T02:00:00Z",
+    ];
     let (code, text, talk, json) = planned(out, &settings);
     assert_eq!(code, Some(0), "{talk}");
     assert!(talk.contains(&format!("report: {}", out.join("report.html").display())), "{talk}");
@@ -46,7 +50,15 @@ fn a_window_is_told_on_the_page_in_markdown_and_in_the_terminal() {
     assert!(start.ends_with("+01:00"), "{start}");
     let clock = &start[11..16];
     for told in [&text, &markdown, &page] {
-        for fact in ["GO", "v1", "v2", clock, "Europe/Berlin", "slackwater run plan.toml --deployment FILE", "rolling"] {
+        for fact in [
+            "GO",
+            "v1",
+            "v2",
+            clock,
+            "Europe/Berlin",
+            "slackwater run plan.toml --deployment FILE",
+            "rolling",
+        ] {
             assert!(told.contains(fact), "{fact:?} is missing in:\n{told}");
         }
     }
@@ -65,7 +77,8 @@ fn a_window_is_told_on_the_page_in_markdown_and_in_the_terminal() {
 #[test]
 fn no_go_says_what_would_work() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (code, text, talk, json) = planned(folder.path(), &["fleet.replicas=1", "plan.drain_timeouts=[\"30s\"]"]);
+    let (code, text, talk, json) =
+        planned(folder.path(), &["fleet.replicas=1", "plan.drain_timeouts=[\"30s\"]"]);
     assert_eq!(code, Some(3), "{talk}");
     assert!(at(&json, "recommended").is_null());
     let markdown = std::fs::read_to_string(folder.path().join("report.md")).expect("report.md");

@@ -91,7 +91,8 @@ pub(crate) fn by_hour(search: &Search<'_>, screening: &Screening) -> Vec<DrainHo
         hours[hour].extend(figures.drains.iter().map(|(last, cut)| if *cut { f64::INFINITY } else { *last }));
     }
     let curve = |drains: &[f64]| {
-        let share = |after: f64| drains.iter().filter(|last| **last > after).count() as f64 / drains.len() as f64;
+        let share =
+            |after: f64| drains.iter().filter(|last| **last > after).count() as f64 / drains.len() as f64;
         SURVIVAL_S.iter().map(|after| (*after, share(*after))).collect()
     };
     (0_u32..)

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use slackwater_engine::Ps;
 use slackwater_policy::Figure;
 use slackwater_sim::{
-    LeanLatencies, Peaks, RunInfo, RunOptions, Setup, SimError, SimulationResult, TraceCursor, World, plan_for,
+    LeanLatencies, Peaks, RunInfo, RunOptions, Setup, SimError, SimulationResult, TraceCursor, World,
+    plan_for,
 };
 
 use super::Together;
@@ -13,7 +14,8 @@ use crate::certify::Certified;
 use crate::chance::{Risk, upper};
 use crate::plan::{PlanError, Search, into_horizon_s, seconds};
 use crate::planned::{
-    Band, ExpectedPeaks, ExpectedRollout, LatencyChange, Matching, Recommended, RiskFacts, SensitivityRow, StrategyRow,
+    Band, ExpectedPeaks, ExpectedRollout, LatencyChange, Matching, Recommended, RiskFacts, SensitivityRow,
+    StrategyRow,
 };
 use crate::screen::{Screening, quantile};
 use crate::stretch::{Tried, WARM_UP_PS, ps};
@@ -44,7 +46,8 @@ pub(crate) fn cost_of(search: &Search<'_>, window: &Certified) -> f64 {
 pub(crate) fn recommended(search: &Search<'_>, screening: &Screening, window: &Certified) -> Recommended {
     let (first, last) = (window.starts[0], window.starts[window.starts.len() - 1]);
     let all = Together::of(window.trials.iter().flatten());
-    let cut = window.trials.iter().filter(|future| future.iter().any(|tried| tried.trial.cut > 0)).count() as u64;
+    let cut =
+        window.trials.iter().filter(|future| future.iter().any(|tried| tried.trial.cut > 0)).count() as u64;
     let mut cuts: Vec<f64> = window.trials.iter().flatten().map(|tried| tried.trial.cut as f64).collect();
     cuts.sort_by(f64::total_cmp);
     let arrived: f64 = window.trials.iter().flatten().map(|tried| tried.trial.service.arrived as f64).sum();
@@ -69,7 +72,10 @@ pub(crate) fn recommended(search: &Search<'_>, screening: &Screening, window: &C
         below_n_s: all.below_n_s,
         latency: latency(screening, first, window),
         back_out_p95_s: None,
-        growth_until_closed: search.capacity_of_the_rest().filter(|_| peak > 0.0).map(|capacity| capacity / peak),
+        growth_until_closed: search
+            .capacity_of_the_rest()
+            .filter(|_| peak > 0.0)
+            .map(|capacity| capacity / peak),
         valid_until: search.text(last + ps(p95)),
     }
 }
@@ -119,7 +125,8 @@ pub(crate) fn bands(search: &Search<'_>, window: &Certified) -> Vec<Band> {
             let mut values: Vec<f64> = peaks.iter().map(value).collect();
             values.sort_by(f64::total_cmp);
             let exceeded = |place: usize| upper(count - 1 - place as u64, count, alpha);
-            let place = (0..values.len()).find(|place| exceeded(*place) <= FALSE_PAUSE).unwrap_or(values.len() - 1);
+            let place =
+                (0..values.len()).find(|place| exceeded(*place) <= FALSE_PAUSE).unwrap_or(values.len() - 1);
             Band {
                 figure,
                 limit: values[place],
@@ -131,7 +138,10 @@ pub(crate) fn bands(search: &Search<'_>, window: &Certified) -> Vec<Band> {
 }
 
 /// One rollout in full: begun at the window's first start, in the future whose rollout is of middling duration.
-pub(crate) fn expected(search: &mut Search<'_>, window: &Certified) -> Result<Option<ExpectedRollout>, PlanError> {
+pub(crate) fn expected(
+    search: &mut Search<'_>,
+    window: &Certified,
+) -> Result<Option<ExpectedRollout>, PlanError> {
     let mut firsts: Vec<(f64, u64)> = (0_u64..)
         .zip(&window.trials)
         .filter_map(|(number, future)| Some((future.first()?.trial.duration_s, number)))
@@ -140,7 +150,8 @@ pub(crate) fn expected(search: &mut Search<'_>, window: &Certified) -> Result<Op
     let Some((_, number)) = firsts.get(firsts.len() / 2) else { return Ok(None) };
     let peaks: Vec<Peaks> = window.trials.iter().flatten().map(|tried: &Tried| tried.trial.peaks).collect();
     let sample = in_full(search, window, window.first_future + number)?;
-    search.simulated += sample.requests.arrived + sample.baseline.as_ref().map_or(0, |base| base.requests.arrived);
+    search.simulated +=
+        sample.requests.arrived + sample.baseline.as_ref().map_or(0, |base| base.requests.arrived);
     Ok(Some(ExpectedRollout { peaks: ExpectedPeaks::of(&peaks), sample: Some(Box::new(sample)) }))
 }
 

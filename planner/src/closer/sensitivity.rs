@@ -56,13 +56,19 @@ const AXES: [Axis; 4] = [
     },
 ];
 
-pub(crate) fn sensitivity(search: &mut Search<'_>, start: Ps, usual: Ps) -> Result<Vec<SensitivityRow>, PlanError> {
+pub(crate) fn sensitivity(
+    search: &mut Search<'_>,
+    start: Ps,
+    usual: Ps,
+) -> Result<Vec<SensitivityRow>, PlanError> {
     let mut rows = Vec::new();
     let scenario = search.scenario.clone();
     for axis in &AXES {
         let mut red = None;
         for factor in axis.shown {
-            let Some(trials) = tried(search, axis, *factor, (start, 2 * usual), FUTURES)? else { return Ok(rows) };
+            let Some(trials) = tried(search, axis, *factor, (start, 2 * usual), FUTURES)? else {
+                return Ok(rows);
+            };
             let risk = together(&trials).risk(search.planning.confidence);
             if is_red(&risk, search.planning.risk) {
                 red = red.or(Some(*factor));
@@ -76,27 +82,45 @@ pub(crate) fn sensitivity(search: &mut Search<'_>, start: Ps, usual: Ps) -> Resu
     }
     if let Some(lost) = variant::gpu_lost(&scenario) {
         let stage = ("one more GPU lost", None);
-        let Some(trials) = try_start(search, &lost, (start, 2 * usual), (fresh::SENSITIVITY, FUTURES), stage)? else {
+        let Some(trials) =
+            try_start(search, &lost, (start, 2 * usual), (fresh::SENSITIVITY, FUTURES), stage)?
+        else {
             return Ok(rows);
         };
         // A rollout that holds because a GPU is gone has done what it should; whether users noticed is the question.
         let missed = trials.iter().filter(|tried| !tried.trial.service.kept).count() as u64;
         let risk = Risk::of(missed, trials.len() as u64, search.planning.confidence);
-        rows.push(row(search, "one more GPU lost while the first replica drains".to_owned(), "gpu_lost", 1.0, risk));
+        rows.push(row(
+            search,
+            "one more GPU lost while the first replica drains".to_owned(),
+            "gpu_lost",
+            1.0,
+            risk,
+        ));
     }
-    let Some(plain) = try_start(search, &scenario, (start, usual), (fresh::SENSITIVITY, FUTURES / 2), ("as planned", None))?
+    let Some(plain) = try_start(
+        search,
+        &scenario,
+        (start, usual),
+        (fresh::SENSITIVITY, FUTURES / 2),
+        ("as planned", None),
+    )?
     else {
         return Ok(rows);
     };
     let usually = together(&plain).duration_s(0.5);
     let order = Some((ps(usually * super::strategies::LATE), Operator::Rollback));
     let stage = ("rollback at the worst moment", order);
-    let Some(trials) = try_start(search, &scenario, (start, 3 * usual), (fresh::SENSITIVITY, FUTURES), stage)? else {
+    let Some(trials) =
+        try_start(search, &scenario, (start, 3 * usual), (fresh::SENSITIVITY, FUTURES), stage)?
+    else {
         return Ok(rows);
     };
     let missed = trials
         .iter()
-        .filter(|tried| !tried.trial.service.kept || !matches!(tried.trial.outcome.as_str(), "rolled_back" | "completed"))
+        .filter(|tried| {
+            !tried.trial.service.kept || !matches!(tried.trial.outcome.as_str(), "rolled_back" | "completed")
+        })
         .count() as u64;
     let risk = Risk::of(missed, trials.len() as u64, search.planning.confidence);
     rows.push(row(search, "rollback at the worst moment".to_owned(), "rollback", 1.0, risk));

@@ -40,8 +40,13 @@ pub(crate) fn strategies(search: &mut Search<'_>, start: Ps) -> Result<Vec<Strat
             }
         };
         let stage = format!("strategy {name}");
-        let found =
-            try_start(search, &scenario, (start, TRIAL_MOST_PS / 2), (fresh::STRATEGIES, FUTURES), (&stage, None));
+        let found = try_start(
+            search,
+            &scenario,
+            (start, TRIAL_MOST_PS / 2),
+            (fresh::STRATEGIES, FUTURES),
+            (&stage, None),
+        );
         let trials = match found {
             Ok(Some(trials)) => trials,
             Ok(None) => break,
@@ -54,7 +59,8 @@ pub(crate) fn strategies(search: &mut Search<'_>, start: Ps) -> Result<Vec<Strat
         };
         let all = Together::of(trials.iter());
         let back_out = back_out_s(search, &scenario, start, all.duration_s(0.5))?;
-        let extra = f64::from(scenario.fleet.spares * scenario.fleet.tensor_parallel) * all.duration_s(0.5) / 3600.0;
+        let extra =
+            f64::from(scenario.fleet.spares * scenario.fleet.tensor_parallel) * all.duration_s(0.5) / 3600.0;
         let note = note(search, &scenario, &all, &trials);
         rows.push(row(
             true,

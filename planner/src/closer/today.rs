@@ -59,12 +59,9 @@ fn first_at(search: &Search<'_>, hour: u32, horizon: Ps) -> Option<Ps> {
         return None;
     }
     let step = 300 * PS_PER_S;
-    (0..)
-        .map(|number| LEAD_PS + number * step)
-        .take_while(|at| *at < LEAD_PS + horizon)
-        .find(|at| {
-            let second = search.futures.calendar().second_of_day(search.futures.instant_ns(*at));
-            let asked = f64::from(hour) * 3600.0;
-            second >= asked && second < asked + 300.0
-        })
+    (0..).map(|number| LEAD_PS + number * step).take_while(|at| *at < LEAD_PS + horizon).find(|at| {
+        let second = search.futures.calendar().second_of_day(search.futures.instant_ns(*at));
+        let asked = f64::from(hour) * 3600.0;
+        second >= asked && second < asked + 300.0
+    })
 }

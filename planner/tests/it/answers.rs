@@ -48,7 +48,8 @@ pub(crate) const OFFICE: &str = r#"
 "#;
 
 pub(crate) fn ask(text: &str, overrides: &[&str]) -> Ask {
-    let scenario = Scenario::parse_with(text, "test.toml", overrides).unwrap_or_else(|error| panic!("{error}"));
+    let scenario =
+        Scenario::parse_with(text, "test.toml", overrides).unwrap_or_else(|error| panic!("{error}"));
     Ask { scenario, slackwater: "test".to_owned(), inputs: BTreeMap::new(), history: None }
 }
 
@@ -72,7 +73,9 @@ fn nights_are_safe_and_days_are_not() {
     for start in &planned.windows {
         match start.verdict {
             Verdict::Safe => assert_eq!(start.by, "certified"),
-            Verdict::Unsafe => assert!(by_day(start.start_s) || [6, 17].contains(&hour(start.start_s)), "{start:?}"),
+            Verdict::Unsafe => {
+                assert!(by_day(start.start_s) || [6, 17].contains(&hour(start.start_s)), "{start:?}")
+            }
             Verdict::Undecided => {}
         }
         if by_day(start.start_s) {
@@ -103,7 +106,8 @@ fn nights_are_safe_and_days_are_not() {
     assert_eq!(plan.rollout.drain.timeout.as_secs_f64(), best.drain_timeout_s);
     assert_eq!(plan.gate.capacity.len(), 2);
     assert!(!plan.windows.is_empty());
-    let again: slackwater_policy::Plan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
+    let again: slackwater_policy::Plan =
+        serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
     assert_eq!(again, plan);
 }
 
@@ -144,7 +148,9 @@ fn a_stopped_search_is_partial() {
 #[test]
 fn impossible_requests_are_answered() {
     // No hour has room: the load is always more than one replica carries.
-    let hopeless = answer(OFFICE, &["traffic.generate.rate_per_s=3", "traffic.generate.hourly=[]", "plan.horizon=4h"]).planned;
+    let hopeless =
+        answer(OFFICE, &["traffic.generate.rate_per_s=3", "traffic.generate.hourly=[]", "plan.horizon=4h"])
+            .planned;
     assert_eq!(hopeless.answer, Answer::NoGo);
     assert!(hopeless.recommended.is_none() && !hopeless.nearest.is_empty(), "{:?}", hopeless.reasons);
     // The service level is missed without any rollout.
@@ -152,14 +158,18 @@ fn impossible_requests_are_answered() {
     assert_eq!(missed.answer, Answer::NoGo);
     assert!(missed.reasons[0].contains("without any rollout"), "{:?}", missed.reasons);
     // A single replica can't roll, and what works is said.
-    let alone = answer(OFFICE, &["fleet.replicas=1", "traffic.generate.rate_per_s=0.1", "plan.horizon=4h"]).planned;
+    let alone =
+        answer(OFFICE, &["fleet.replicas=1", "traffic.generate.rate_per_s=0.1", "plan.horizon=4h"]).planned;
     assert_eq!(alone.answer, Answer::NoGo);
     assert!(alone.reasons[0].contains("single replica"), "{:?}", alone.reasons);
     assert!(alone.nearest.iter().any(|way| way.contains("recreate")), "{:?}", alone.nearest);
     let recreate = alone.strategies.iter().find(|row| row.strategy == "recreate").unwrap();
     assert!(recreate.possible && recreate.figures.is_some());
     // Nothing to learn from.
-    let file = OFFICE.replace("[traffic.generate]\n    duration = \"1h\"\n    rate_per_s = 0.8", "[traffic]\n    file = \"x.csv\"");
+    let file = OFFICE.replace(
+        "[traffic.generate]\n    duration = \"1h\"\n    rate_per_s = 0.8",
+        "[traffic]\n    file = \"x.csv\"",
+    );
     let file: String = file.lines().filter(|line| !line.contains("hourly")).collect::<Vec<_>>().join("\n");
     let nothing = plan(&ask(&file, &[]), &Unwatched);
     assert!(matches!(nothing, Err(PlanError::NoHistory(_))), "{nothing:?}");
@@ -170,7 +180,11 @@ fn impossible_requests_are_answered() {
     let mut day = ask(&file, &["plan.horizon=2h", "plan.certify_windows=1"]);
     day.history = Some(recorded(1, |_, _| 5.0));
     let day = plan(&day, &Unwatched).unwrap().planned;
-    assert!(day.warnings.iter().any(|warning| warning.contains("less than a day and a half")), "{:?}", day.warnings);
+    assert!(
+        day.warnings.iter().any(|warning| warning.contains("less than a day and a half")),
+        "{:?}",
+        day.warnings
+    );
     let best = day.recommended.expect("one request in five seconds is no load");
     assert_eq!(best.risk.comparable_days, 0);
 }
@@ -178,7 +192,10 @@ fn impossible_requests_are_answered() {
 /// With n comparable days the floor is 1/(n+1), and the report says what more would buy.
 #[test]
 fn the_floor_is_that_of_the_history() {
-    let file = OFFICE.replace("[traffic.generate]\n    duration = \"1h\"\n    rate_per_s = 0.8", "[traffic]\n    file = \"x.csv\"");
+    let file = OFFICE.replace(
+        "[traffic.generate]\n    duration = \"1h\"\n    rate_per_s = 0.8",
+        "[traffic]\n    file = \"x.csv\"",
+    );
     let file: String = file.lines().filter(|line| !line.contains("hourly")).collect::<Vec<_>>().join("\n");
     let mut ask = ask(&file, &["plan.horizon=2h", "plan.certify_windows=1"]);
     ask.history = Some(recorded(7, |_, _| 5.0));
@@ -187,7 +204,11 @@ fn the_floor_is_that_of_the_history() {
     assert!(best.start.starts_with("2026-01-12T"), "the day after the history: {}", best.start);
     assert_eq!(best.risk.comparable_days, 5);
     assert!((best.risk.history_floor - 1.0 / 6.0).abs() < 1e-12);
-    assert!(planned.reasons.iter().any(|reason| reason.contains("5 comparable days")), "{:?}", planned.reasons);
+    assert!(
+        planned.reasons.iter().any(|reason| reason.contains("5 comparable days")),
+        "{:?}",
+        planned.reasons
+    );
 }
 
 /// A plan looked at again: inside the window, outside of it, under too much load, and in the middle.

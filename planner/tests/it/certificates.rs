@@ -1,10 +1,10 @@
 //! Are certificates kept? Windows certified at a risk, held against futures that nobody used.
 
+use slackwater_planner::calendar::Calendar;
 use slackwater_planner::certify::{Certify, FRESH, Found, first_stage};
 use slackwater_planner::chance::at_most;
 use slackwater_planner::future::{Futures, LEAD_PS, Source};
 use slackwater_planner::trials::Trials;
-use slackwater_planner::calendar::Calendar;
 use slackwater_planner::watch::Unwatched;
 use slackwater_scenarios::Scenario;
 
@@ -43,7 +43,9 @@ fn a_certified_window_is_not_refuted() {
         stage: "",
     };
     let (found, _) = trials.run(&futures, &Unwatched).unwrap().unwrap();
-    let misses = found.iter().filter(|future| future.iter().any(slackwater_planner::stretch::Tried::failed)).count() as u64;
+    let misses =
+        found.iter().filter(|future| future.iter().any(slackwater_planner::stretch::Tried::failed)).count()
+            as u64;
     // So many misses or more, were the risk what was promised.
     let chance = if misses == 0 { 1.0 } else { 1.0 - at_most(misses - 1, fresh(), best.risk.upper) };
     assert!(chance >= 0.01, "{misses} of {} futures missed; promised at most {}", fresh(), best.risk.upper);
@@ -54,7 +56,8 @@ fn a_certified_window_is_not_refuted() {
 fn a_bad_window_is_found_out() {
     let scenario = Scenario::parse_with(OFFICE, "test.toml", &["rollout.gate.give_up=\"1s\""]).unwrap();
     let futures = futures_of(&scenario);
-    let certify = Certify { scenario: &scenario, gate: &[], budget: 0.05, confidence: 0.95, futures: 20, windows: 1 };
+    let certify =
+        Certify { scenario: &scenario, gate: &[], budget: 0.05, confidence: 0.95, futures: 20, windows: 1 };
     let noon = [LEAD_PS + 12 * HOUR];
     let (window, _) = certify.window(&futures, (0, &noon, HOUR), &Unwatched).unwrap().unwrap();
     assert_eq!(window.found, Found::Unsafe, "{:?}", window.risk);

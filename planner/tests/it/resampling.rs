@@ -5,8 +5,8 @@ use std::sync::Arc;
 use slackwater_planner::calendar::Calendar;
 use slackwater_planner::future::{Futures, LEAD_PS, Source};
 use slackwater_planner::history::History;
-use slackwater_scenarios::traffic::{Arrival, ImportReport, SharedTrace};
 use slackwater_scenarios::Scenario;
+use slackwater_scenarios::traffic::{Arrival, ImportReport, SharedTrace};
 
 const S: u64 = 1_000_000_000_000;
 const DAY: u64 = 86_400 * S;
@@ -48,7 +48,8 @@ fn futures(trace: &Arc<SharedTrace>, start_ns: i64, growth: f64) -> Futures {
 }
 
 fn scenario() -> Scenario {
-    let text = "[fleet]\nreplicas = 2\n[from]\nengine = \"a100-llama-3.1-8b\"\n[to]\n[traffic]\nfile = \"x.csv\"\n";
+    let text =
+        "[fleet]\nreplicas = 2\n[from]\nengine = \"a100-llama-3.1-8b\"\n[to]\n[traffic]\nfile = \"x.csv\"\n";
     Scenario::parse(text, "test.toml").unwrap()
 }
 
@@ -77,7 +78,9 @@ fn days_are_drawn_from_their_class_and_hours_stay() {
         }
     }
     // Every day of its class is a possible source.
-    assert!((0..5).all(|source| seen.contains(&(0, source))) && seen.contains(&(5, 6)) && seen.contains(&(6, 5)));
+    assert!(
+        (0..5).all(|source| seen.contains(&(0, source))) && seen.contains(&(5, 6)) && seen.contains(&(6, 5))
+    );
 }
 
 /// Of a history of constant rate the futures have that rate on average, times the growth, and differ by the noise.
@@ -146,9 +149,16 @@ fn the_spread_of_days_is_found() {
     let alike = History::new(recorded(7, |_, _| 3.0), &calendar);
     assert!(alike.day_sd < 0.02, "{}", alike.day_sd);
     // Every other day has e^0.4 times the traffic: standard deviation 0.2 about the mean of logarithms, 0.22 with n - 1.
-    let unlike = History::new(recorded(14, |day, _| if day % 2 == 0 { 3.0 } else { 3.0 * (-0.4_f64).exp() }), &calendar);
+    let unlike = History::new(
+        recorded(14, |day, _| if day % 2 == 0 { 3.0 } else { 3.0 * (-0.4_f64).exp() }),
+        &calendar,
+    );
     assert!((0.15..0.3).contains(&unlike.day_sd), "{}", unlike.day_sd);
-    assert_eq!(unlike.comparable(0, 12 * 3600 * S), 10, "Mondays are too few; ten working days are comparable");
+    assert_eq!(
+        unlike.comparable(0, 12 * 3600 * S),
+        10,
+        "Mondays are too few; ten working days are comparable"
+    );
     assert_eq!(unlike.comparable(6, 12 * 3600 * S), 4);
 }
 

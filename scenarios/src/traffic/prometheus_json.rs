@@ -9,8 +9,8 @@
 //! output are drawn apart: histograms don't say which went with which. The file is held in memory.
 
 use super::assumed::{Assumed, HELP};
-use super::formats::{Context, FormatReader, Row};
 use super::draw::Mixture;
+use super::formats::{Context, FormatReader, Row};
 use super::history::{Counts, History, RecordedRate, clock};
 use super::history_lengths::Histogram;
 use super::input::{Head, Input, read_error};
