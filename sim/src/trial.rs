@@ -115,7 +115,8 @@ impl<T: Traffic> World<T> {
 
     /// Moves what is known of arrivals and misses before `at`, in steps of 10 s, out of the world, so that forks need not
     /// copy it: (arrived, missed) of each step since this was asked last. A request that ends later and arrived before `at`
-    /// counts in the first step that is kept, so leave requests time to end. The verdict can't look further back.
+    /// counts in the first step that is kept, so leave requests time to end, and the last minute, which the
+    /// policy's gate looks at. The verdict can't look further back.
     pub fn take_service_before(&mut self, at: Ps) -> Vec<(u32, u32)> {
         self.books.service.forget_before(at).iter().map(|bucket| (bucket.arrived, bucket.missed)).collect()
     }

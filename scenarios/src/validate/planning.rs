@@ -21,7 +21,7 @@ pub(super) fn check(plan: &Planning) -> Check {
             "give a longer `every` or a shorter `horizon`",
         ));
     }
-    if plan.every.as_nanos() % 10_000_000_000 != 0 {
+    if !plan.every.as_nanos().is_multiple_of(10_000_000_000) {
         return Err(problem(
             "plan.every",
             format!("{} is not a multiple of 10 s", plan.every),
