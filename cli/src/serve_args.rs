@@ -67,7 +67,7 @@ pub(crate) struct Replica {
     #[arg(long, value_name = "TEXT")]
     pub(crate) report_version: Option<String>,
 
-    /// The engine: a built-in profile, or a file with a profile or a scenario (FILE#to takes its [to]).
+    /// The engine: a built-in profile, or a file with a profile or a scenario (FILE#to takes its `[to]`).
     #[arg(long, value_name = "NAME|FILE", default_value = "h100-qwen3-14b")]
     pub(crate) engine: String,
 

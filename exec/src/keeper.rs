@@ -15,6 +15,8 @@ use crate::world::World;
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_millis(500);
+/// Every so many looks where each starts programs of the operator's.
+const COMMANDS_EVERY: u32 = 10;
 /// How often live figures are brought to the policy; the simulator's driver does so as often.
 const FIGURES_EVERY: u32 = 20;
 /// A block of evidence: [`slackwater_policy::Block::SPAN`].
@@ -34,10 +36,12 @@ pub(crate) async fn keep(world: Arc<World>, to: Sender<Word>) {
     let mut down = BTreeSet::new();
     let mut odd = BTreeSet::new();
     let mut blocks = Blocks::default();
+    let looks_every = if world.speaks_by_commands() { COMMANDS_EVERY } else { 1 };
     let mut round = 0_u32;
     loop {
         tokio::time::sleep(EVERY).await;
-        for replica in world.ids() {
+        let looked_at = if round.is_multiple_of(looks_every) { world.ids().collect() } else { Vec::new() };
+        for replica in looked_at {
             for word in look(&world, replica, &mut down, &mut odd).await {
                 if to.send(word).await.is_err() {
                     return;

@@ -8,7 +8,7 @@ use slackwater_policy::{Action, Block, Command, Observed, Plan, ReplicaId, Reply
 
 use crate::balancer::{self, Balancer};
 use crate::blocks::Blocks;
-use crate::deployment::{Deployment, Place};
+use crate::deployment::{BalancerSpec, Deployment, Place, SupervisorSpec};
 use crate::engine::Engine;
 use crate::figures::{Counted, Live};
 use crate::gpu::Gpus;
@@ -81,6 +81,12 @@ impl World {
 
     pub(crate) fn lane(&self, replica: ReplicaId) -> Arc<Lane> {
         Arc::clone(&self.lanes[replica.index().min(self.lanes.len() - 1)])
+    }
+
+    /// Whether a look at a replica starts programs.
+    pub(crate) fn speaks_by_commands(&self) -> bool {
+        let by_commands = matches!(self.deployment.supervisor, SupervisorSpec::Command(_));
+        by_commands || matches!(self.deployment.balancer, BalancerSpec::Command(_))
     }
 
     pub(crate) fn forget_process(&self, replica: ReplicaId) {

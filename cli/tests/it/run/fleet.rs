@@ -360,12 +360,16 @@ impl Fleet {
 
     /// The same with answers of so many tokens.
     pub(crate) fn load_of(&self, at_once: usize, output_tokens: (u32, u32)) -> Load {
+        self.load_with(at_once, |options| options.prompt.output_tokens = output_tokens)
+    }
+
+    pub(crate) fn load_with(&self, at_once: usize, change: impl Fn(&mut Options)) -> Load {
         let to: SocketAddr = format!("127.0.0.1:{}", self.front).parse().unwrap();
         let mut options = Options::new(to, Pace::Concurrency(at_once));
-        options.prompt.output_tokens = output_tokens;
         // A reload of nginx closes the idle connections of its clients, and a request that is just being sent on one is lost: those that
         // reuse connections have to send it again (or nginx >= 1.27.4 with keepalive_min_timeout). Not a matter of draining.
         options.keep_alive = self.kind != Front::Nginx;
+        change(&mut options);
         let _inside = self.runtime.enter();
         Load::start(options)
     }

@@ -10,5 +10,6 @@ mod demo;
 mod faults;
 mod fleet;
 mod hooks;
+mod llama;
 mod orders;
 mod rollouts;
