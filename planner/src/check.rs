@@ -377,7 +377,7 @@ fn before(checked: &mut Checked, planned: &Planned) {
     let within = risk.estimate <= checked.budget;
     match &checked.window {
         Some((from, until)) => {
-            checked.reasons.push(format!("this is in the certified window {from} to {until}"))
+            checked.reasons.push(format!("this is in the certified window {from} to {until}"));
         }
         None => {
             let next = planned.certified.iter().find(|window| window.verdict == Verdict::Safe);

@@ -204,6 +204,7 @@ impl Futures {
         let rates: Arc<[f64]> = (0..steps)
             .map(|number| {
                 let slot = (begins_s + number as f64 * step_s) / forecast.slot_s;
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturating
                 let place = (slot.max(0.0) as usize).min(last);
                 forecast.rates.get(place).copied().unwrap_or(0.0) * level
             })
@@ -294,6 +295,7 @@ impl Futures {
         }
         let pick = self.keyed.bits("future.day", &[future, key]);
         let chosen = class[usize::try_from(pick % class.len() as u64).unwrap_or(0)];
+        #[allow(clippy::cast_possible_truncation)] // a quarter of an hour
         let shift =
             ((self.keyed.uniform("future.shift", &[future, key]) * 2.0 - 1.0) * SHIFT_PS as f64) as i64;
         let noise = self.noise(future, key, history.period_ps);
@@ -318,13 +320,16 @@ impl Futures {
             for (number, arrival) in history.between(source, piece).iter().enumerate() {
                 let at = offset + done + (arrival.at_ps.cast_signed() - source).cast_unsigned();
                 let draw = self.keyed.uniform("future.copies", &[future, at]);
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a few
                 let copies = factor.floor() as u64 + u64::from(draw < factor.fract());
                 for copy in 0..copies {
                     let mut at_ps = at;
                     if copy > 0 {
                         let jitter = self.keyed.uniform("future.jitter", &[future, at, copy]) * 2.0 - 1.0;
                         let moved = at as f64 + jitter * JITTER_S * PS_PER_S as f64;
-                        at_ps = (moved.max(offset as f64) as u64).min(offset + length - 1);
+                        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturating
+                        let moved = moved.max(offset as f64) as u64;
+                        at_ps = moved.min(offset + length - 1);
                     }
                     arrivals.push((Arrival { at_ps, ..*arrival }, first + number));
                 }

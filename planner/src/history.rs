@@ -164,9 +164,9 @@ impl History {
                 if is_weekend(first.weekday) != is_weekend(second.weekday) {
                     continue;
                 }
-                for slot in 0..first.known.len().min(second.known.len()) {
-                    let (x, y) = (counts[a][slot], counts[b][slot]);
-                    if first.known[slot] && second.known[slot] && x >= 5.0 && y >= 5.0 {
+                let both = first.known.iter().zip(&second.known).map(|(one, other)| *one && *other);
+                for ((x, y), known) in counts[a].iter().zip(&counts[b]).zip(both) {
+                    if known && *x >= 5.0 && *y >= 5.0 {
                         sum += ((x / y).ln().powi(2) - 1.0 / x - 1.0 / y) / 2.0;
                         pairs += 1.0;
                     }

@@ -13,6 +13,9 @@ use crate::future::Futures;
 use crate::stretch::{Attempt, SHORT_WARM_UP_PS, TRIAL_MOST_PS, Tried, WARM_UP_PS, run};
 use crate::watch::Watch;
 
+/// One entry a future, each with its starts in order; and the number of requests simulated.
+pub type Many = (Vec<Vec<Tried>>, u64);
+
 /// Many trials of the same rollout.
 #[derive(Clone)]
 pub struct Trials<'a> {
@@ -38,11 +41,7 @@ impl Trials<'_> {
     ///
     /// # Errors
     /// When the scenario can't be simulated.
-    pub fn run(
-        &self,
-        futures: &Futures,
-        watch: &dyn Watch,
-    ) -> Result<Option<(Vec<Vec<Tried>>, u64)>, SimError> {
+    pub fn run(&self, futures: &Futures, watch: &dyn Watch) -> Result<Option<Many>, SimError> {
         let (Some(first), Some(last)) = (self.starts.first(), self.starts.last()) else {
             return Ok(Some((Vec::new(), 0)));
         };

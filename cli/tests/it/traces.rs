@@ -53,7 +53,6 @@ fn narrow(text: &str) {
     }
 }
 
-#[allow(clippy::print_stdout)] // a skipped test says so
 fn real(name: &str) -> Option<String> {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/traces").join(name);
     if !path.exists() {

@@ -110,7 +110,8 @@ pub(crate) fn bands(search: &Search<'_>, window: &Certified) -> Vec<Band> {
     // One start a future: others of the same future are no further evidence.
     let peaks: Vec<Peaks> =
         window.trials.iter().filter_map(|future| future.first()).map(|tried| tried.trial.peaks).collect();
-    let figures: [(Figure, fn(&Peaks) -> f64); 5] = [
+    type Value = fn(&Peaks) -> f64;
+    let figures: [(Figure, Value); 5] = [
         (Figure::TtftP50, |peaks| peaks.ttft_p50_s),
         (Figure::TtftP99, |peaks| peaks.ttft_p99_s),
         (Figure::TpotP50, |peaks| peaks.tpot_p50_s),

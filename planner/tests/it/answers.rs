@@ -74,7 +74,7 @@ fn nights_are_safe_and_days_are_not() {
         match start.verdict {
             Verdict::Safe => assert_eq!(start.by, "certified"),
             Verdict::Unsafe => {
-                assert!(by_day(start.start_s) || [6, 17].contains(&hour(start.start_s)), "{start:?}")
+                assert!(by_day(start.start_s) || [6, 17].contains(&hour(start.start_s)), "{start:?}");
             }
             Verdict::Undecided => {}
         }

@@ -68,6 +68,7 @@ proptest! {
         let mut steps = lean.take_service_before(middle / ps(10.0) * ps(10.0));
         steps.extend(lean.take_service_before(lean.now() + ps(10.0)));
         // The judged period ends with the run.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // hours
         steps.truncate((whole.result.service.until_s / 10.0).ceil() as usize);
         let (all, worst) = attainment(&steps);
         near(all, whole.result.service.attainment);
