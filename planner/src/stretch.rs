@@ -11,11 +11,12 @@ use std::sync::Arc;
 use slackwater_engine::{PS_PER_S, Ps};
 use slackwater_policy::CapacityRow;
 use slackwater_scenarios::Scenario;
+use slackwater_scenarios::traffic::Traffic;
 use slackwater_sim::{
     LeanLatencies, SETTLE_PS, Setup, SimError, TraceCursor, Trial, World, attainment, plan_for,
 };
 
-use crate::future::{Futures, LEAD_PS};
+use crate::future::{Futures, LEAD_PS, Source};
 
 /// A world is met in its course: so long before the first start it begins.
 pub const WARM_UP_PS: Ps = LEAD_PS;
@@ -144,6 +145,11 @@ pub fn run(
     attempt: &Attempt<'_>,
 ) -> Result<(Baseline, Vec<Tried>), SimError> {
     let scenario = futures.scenario(attempt.scenario, future, from, until);
+    if let (Source::Profile(_), [start], false, None) =
+        (futures.source(), attempt.starts, attempt.without, attempt.closed_above)
+    {
+        return one_start(&scenario, *start, (from, until), attempt);
+    }
     let trace = futures.draw(&scenario, future, from, until)?;
     let epoch_ns = trace.epoch_ns;
     let minutes = attempt.closed_above.map(|_| Minutes::of(&trace.arrivals));
@@ -211,9 +217,38 @@ pub fn run(
     Ok((baseline, tried))
 }
 
+/// A single start of drawn traffic: nothing is forked, and no more is drawn than the rollout meets.
+fn one_start(
+    scenario: &Scenario,
+    start: Ps,
+    (from, until): (Ps, Ps),
+    attempt: &Attempt<'_>,
+) -> Result<(Baseline, Vec<Tried>), SimError> {
+    let setup = Arc::new(Setup::new(scenario)?);
+    let mut world = World::lean(setup, scenario.open_traffic()?)?;
+    let epoch_ns = world.traffic().epoch_ns();
+    world.run_until(start - from)?;
+    let plan = plan_for(scenario, epoch_ns, start - from, attempt.gate)?;
+    if attempt.peaks {
+        world.watch_peaks();
+    }
+    world.begin_rollout(plan)?;
+    let trial = to_its_end(&mut world, start - from, until - from, attempt.order)?;
+    let baseline = Baseline { from_ps: from, simulated: world.arrived(), ..Baseline::default() };
+    let tried = trial.map(|trial| Tried {
+        start_ps: start,
+        trial,
+        latencies: world.take_latencies(),
+        without: (1.0, 1.0),
+        promised: scenario.slo.share,
+        peak_rate: 0.0,
+    });
+    Ok((baseline, tried.into_iter().collect()))
+}
+
 /// Lets a rollout go on until it is judged, or the traffic of the stretch is over, or it lasts too long.
-fn to_its_end(
-    fork: &mut World<TraceCursor>,
+fn to_its_end<T: Traffic>(
+    fork: &mut World<T>,
     start: Ps,
     until: Ps,
     mut order: Option<(Ps, slackwater_policy::Operator)>,

@@ -126,6 +126,8 @@ pub(crate) struct Driver {
     pub(crate) journal: Vec<Record>,
     /// The world's time 0 in the policy's time.
     epoch: Time,
+    /// When the policy wants to be told the time, as of the last it was told: asked for at every event of the world.
+    deadline: Ps,
     pub(crate) begun: Ps,
     /// When the rollout ended or came to hold for a person.
     pub(crate) over: Option<Ps>,
@@ -147,6 +149,7 @@ impl Driver {
             recorder: Recorder::new(),
             journal: Vec::new(),
             epoch,
+            deadline: Ps::MAX,
             begun,
             over: None,
             settled: None,
@@ -172,7 +175,12 @@ impl Driver {
     }
 
     /// When the policy wants to be told the time; `Ps::MAX` when it does not.
+    #[inline]
     pub(crate) fn deadline(&self) -> Ps {
+        self.deadline
+    }
+
+    fn next_deadline(&self) -> Ps {
         match (self.over, self.rollout.deadline()) {
             (None, Some(time)) => time.since(self.epoch).as_nanos().saturating_mul(1000),
             _ => Ps::MAX,
@@ -233,6 +241,7 @@ impl Driver {
             (Some(_), true) => (self.over, self.settled) = (None, None),
             _ => {}
         }
+        self.deadline = self.next_deadline();
         Ok(told)
     }
 
