@@ -161,6 +161,9 @@ struct Scored {
     failed: bool,
 }
 
+/// Candidates of a day, the soonest good one and the best ones after it.
+const LOOKED_AT: usize = 3;
+
 /// How the load is scaled before anything else: this share of the starts is to lie above what the rest carries.
 pub const BREAKS: f64 = 0.45;
 
@@ -346,8 +349,10 @@ fn one_day(setting: &Setting<'_>, number: usize, midnight: i64) -> Result<Option
     }
     let prices = scenario.plan.clone().unwrap_or_default();
     let (chosen, clean) =
-        candidates(&screening, &futures, &prices.cost, (1, rest(scenario, &setting.capacity), 1));
-    let Some(best) = chosen.first().map(|candidate| *candidate.places.start()) else { return Ok(None) };
+        candidates(&screening, &futures, &prices.cost, (1, rest(scenario, &setting.capacity), LOOKED_AT));
+    // As a plan does among the windows it has certified: the cheapest.
+    let cheapest = chosen.iter().min_by(|a, b| a.score.total_cmp(&b.score));
+    let Some(best) = cheapest.map(|candidate| *candidate.places.start()) else { return Ok(None) };
     let timeout = drain_timeout(&screening, best, scenario, &prices);
     // The day as it was.
     let real = Futures::new(Source::Replay(Arc::clone(trace)), calendar.clone(), seed, midnight, true, 1.0);

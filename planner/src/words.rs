@@ -150,7 +150,12 @@ pub(crate) fn conclude(
             recommended.expected_cut
         ));
     }
-    if risk.comparable_days == 0 {
+    if risk.comparable_days == 0 && planned.history.kind == "recorded" {
+        planned.reasons.push(format!(
+            "{} of history hold no day that is comparable: nothing is known of how one day differs from the next",
+            span(planned.history.days * 86_400.0)
+        ));
+    } else if risk.comparable_days == 0 {
         planned
             .reasons
             .push("no recorded day stands behind it: the risk is that of the traffic as stated".to_owned());
