@@ -215,8 +215,8 @@ fn floor(best: &Recommended) -> Fact {
     if best.risk.comparable_days == 0 {
         return Fact {
             label,
-            value: "no history".to_owned(),
-            note: "no recorded day stands behind it: the risk is that of the traffic as stated".to_owned(),
+            value: "no comparable day".to_owned(),
+            note: "no recorded day stands behind it: how one day differs from the next is as stated, or not known".to_owned(),
         };
     }
     Fact {
