@@ -149,15 +149,15 @@ fn what_a_strategy_needs_is_asked_for() {
 
 #[test]
 fn a_rollback_half_way_has_its_price_and_an_abort_leaves_two_versions() {
-    let order = |what: &str| format!("orders=[{{ at = \"20m\", order = \"{what}\" }}]");
+    let order = |what: &str| format!("orders=[{{ at = \"20m30s\", order = \"{what}\" }}]");
     let (rollback, abort) = (order("rollback"), order("abort"));
     let through = simulated(&set(&[]));
     let back = simulated(&set(&[&rollback]));
     assert_eq!(at(&back, "rollout.outcome"), "rolled_back");
-    // At 20 min two have moved and the third is on its way: all three are moved back.
+    // At 20 min 30 s two have moved and the third is on its way: all three are moved back.
     let names = moved(&back);
     assert_eq!(names.len(), 6, "{names:?}");
-    let price = number(&back, "rollout.ended_s") - 1200.0;
+    let price = number(&back, "rollout.ended_s") - 1230.0;
     assert!(price > 120.0, "two more moves at N-1: {price} s");
     assert!(number(&back, "rollout.below_n_s") > number(&through, "rollout.below_n_s"));
     let left = simulated(&set(&[&abort]));
