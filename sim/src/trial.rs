@@ -144,7 +144,7 @@ impl<T: Traffic> World<T> {
         let end = driver.over.unwrap_or(self.end());
         let below_now = driver.below_since.map_or(0, |since| end.saturating_sub(since));
         let outcome = driver.outcome();
-        let until = driver.settled.unwrap_or(self.now).max(self.books.judged_from);
+        let until = self.judged_until();
         let mut service = self.verdict(Some(until));
         let open = self.requests.open().filter(|request| request.arrived < until).count() as u64;
         if open > 0 {
