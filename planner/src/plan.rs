@@ -155,7 +155,7 @@ pub fn plan(ask: &Ask, watch: &dyn Watch) -> Result<Answered, PlanError> {
     let certified =
         if alone.is_none() && clean { certified(&mut search, &screening, &chosen)? } else { Vec::new() };
     planned.windows = words::windows(&search, &screening, &certified);
-    planned.certified = windows_certified(&search, &screening, &chosen, &certified);
+    planned.certified = windows_certified(&search, &certified);
     let best = best_of(&planned.certified);
     if let Some(best) = best {
         planned.bands = closer::bands(&search, &certified[best]);
@@ -171,7 +171,7 @@ pub fn plan(ask: &Ask, watch: &dyn Watch) -> Result<Answered, PlanError> {
         planned.sensitivity = closer::sensitivity(&mut search, start, usual)?;
         planned.today = closer::today(&mut search, horizon, usual)?;
         if let Some(recommended) = &mut planned.recommended {
-            closer::back_out(recommended, &planned.strategies, &planned.sensitivity, &search);
+            closer::back_out(recommended, &planned.strategies);
             planned.matching = Some(closer::matching(&search, recommended));
         }
     }
@@ -409,18 +409,11 @@ fn certified(
     Ok(all)
 }
 
-fn windows_certified(
-    search: &Search<'_>,
-    screening: &Screening,
-    chosen: &[Candidate],
-    certified: &[Certified],
-) -> Vec<CertifiedWindow> {
+fn windows_certified(search: &Search<'_>, certified: &[Certified]) -> Vec<CertifiedWindow> {
     certified
         .iter()
-        .zip(chosen)
-        .map(|(window, candidate)| {
+        .map(|window| {
             let (first, last) = (window.starts[0], window.starts[window.starts.len() - 1]);
-            let _ = (screening, candidate);
             CertifiedWindow {
                 start: search.text(first),
                 start_s: into_horizon_s(first),

@@ -14,8 +14,7 @@ use crate::certify::Certified;
 use crate::chance::{Risk, upper};
 use crate::plan::{PlanError, Search, into_horizon_s, seconds};
 use crate::planned::{
-    Band, ExpectedPeaks, ExpectedRollout, LatencyChange, Matching, Recommended, RiskFacts, SensitivityRow,
-    StrategyRow,
+    Band, ExpectedPeaks, ExpectedRollout, LatencyChange, Matching, Recommended, RiskFacts, StrategyRow,
 };
 use crate::screen::{Screening, quantile};
 use crate::stretch::{Tried, WARM_UP_PS, ps};
@@ -88,17 +87,14 @@ fn latency(screening: &Screening, first: Ps, window: &Certified) -> LatencyChang
     }
     let place = screening.starts.partition_point(|start| start.start_ps < first);
     let without = screening.starts.get(place).map(|start| &start.without);
-    let pair = |q: f64, of: &dyn Fn(&LeanLatencies) -> Option<f64>| {
-        let _ = q;
-        (without.and_then(of), of(&with))
-    };
+    let pair = |of: &dyn Fn(&LeanLatencies) -> Option<f64>| (without.and_then(of), of(&with));
     LatencyChange {
-        ttft_p50_s: pair(0.5, &|all| all.ttft.quantile_s(0.5)),
-        ttft_p95_s: pair(0.95, &|all| all.ttft.quantile_s(0.95)),
-        ttft_p99_s: pair(0.99, &|all| all.ttft.quantile_s(0.99)),
-        tpot_p50_s: pair(0.5, &|all| all.tpot.quantile_s(0.5)),
-        tpot_p95_s: pair(0.95, &|all| all.tpot.quantile_s(0.95)),
-        tpot_p99_s: pair(0.99, &|all| all.tpot.quantile_s(0.99)),
+        ttft_p50_s: pair(&|all| all.ttft.quantile_s(0.5)),
+        ttft_p95_s: pair(&|all| all.ttft.quantile_s(0.95)),
+        ttft_p99_s: pair(&|all| all.ttft.quantile_s(0.99)),
+        tpot_p50_s: pair(&|all| all.tpot.quantile_s(0.5)),
+        tpot_p95_s: pair(&|all| all.tpot.quantile_s(0.95)),
+        tpot_p99_s: pair(&|all| all.tpot.quantile_s(0.99)),
     }
 }
 
@@ -187,13 +183,7 @@ fn in_full(search: &Search<'_>, window: &Certified, future: u64) -> Result<Simul
 }
 
 /// The way back, from the row of the strategy that is used.
-pub(crate) fn back_out(
-    recommended: &mut Recommended,
-    strategies: &[StrategyRow],
-    sensitivity: &[SensitivityRow],
-    search: &Search<'_>,
-) {
-    let _ = (sensitivity, search);
+pub(crate) fn back_out(recommended: &mut Recommended, strategies: &[StrategyRow]) {
     let own = strategies.iter().find(|row| row.strategy == recommended.strategy && row.possible);
     recommended.back_out_p95_s = own.and_then(|row| row.figures?.back_out_p95_s);
 }

@@ -61,7 +61,7 @@ pub(crate) fn strategies(search: &mut Search<'_>, start: Ps) -> Result<Vec<Strat
         let back_out = back_out_s(search, &scenario, start, all.duration_s(0.5))?;
         let extra =
             f64::from(scenario.fleet.spares * scenario.fleet.tensor_parallel) * all.duration_s(0.5) / 3600.0;
-        let note = note(search, &scenario, &all, &trials);
+        let note = note(&scenario, &all, &trials);
         rows.push(row(
             true,
             note,
@@ -83,7 +83,7 @@ pub(crate) fn strategies(search: &mut Search<'_>, start: Ps) -> Result<Vec<Strat
 }
 
 /// What a reader should know of a row, most often nothing.
-fn note(search: &Search<'_>, scenario: &Scenario, all: &Together, trials: &[Tried]) -> String {
+fn note(scenario: &Scenario, all: &Together, trials: &[Tried]) -> String {
     use slackwater_scenarios::Strategy;
     let mut said = match scenario.rollout.strategy {
         Strategy::SideBySide => format!(
@@ -105,7 +105,6 @@ fn note(search: &Search<'_>, scenario: &Scenario, all: &Together, trials: &[Trie
         }
         said.push_str(&first.trial.outcome);
     }
-    let _ = search;
     said
 }
 
