@@ -18,6 +18,7 @@ use slackwater_scenarios::traffic::SharedTrace;
 use slackwater_scenarios::{HumanDuration, Keyed, Scenario};
 
 use crate::calendar::{Calendar, DAY_PS};
+use crate::capacity::{gate_of, of_the_rest};
 use crate::chance::{lower, upper};
 use crate::choose::candidates;
 use crate::future::{Futures, LEAD_PS, Source};
@@ -191,15 +192,9 @@ pub fn scale(ask: &Ask, watch: &dyn Watch) -> Result<f64, PlanError> {
     counts.sort_by(f64::total_cmp);
     let futures = Futures::new(Source::Recorded(Box::new(history)), calendar, scenario.seed, 0, true, 1.0);
     let capacity = capacity_of(&scenario, &futures, watch)?;
-    let rest = rest(&scenario, &capacity).unwrap_or(0.0) / (1.0 + scenario.rollout.gate.margin);
+    let rest = of_the_rest(&scenario, &capacity).unwrap_or(0.0) / (1.0 + scenario.rollout.gate.margin);
     let usual = quantile(&counts, 1.0 - BREAKS).unwrap_or(0.0);
     Ok(if usual > 0.0 { rest / usual } else { 1.0 })
-}
-
-fn rest(scenario: &Scenario, capacity: &[CapacityRange]) -> Option<f64> {
-    let count = u32::try_from(scenario.fleet.replica_count()).ok()?;
-    let rest = count.saturating_sub(scenario.rollout.max_unavailable().max(1));
-    capacity.iter().find(|row| row.replicas == rest).map(|row| row.rate_per_s)
 }
 
 fn history_of(ask: &Ask) -> Result<&Arc<SharedTrace>, PlanError> {
@@ -252,11 +247,8 @@ pub fn backtest(ask: &Ask, scale: f64, watch: &dyn Watch) -> Result<Backtest, Pl
         1.0,
     );
     let capacity = capacity_of(&scenario, &all, watch)?;
-    let gate = capacity.iter().filter_map(|row| {
-        Some(CapacityRow { serving: u16::try_from(row.replicas).ok()?, rate: row.rate_per_s })
-    });
     let setting = Setting {
-        gate: gate.collect(),
+        gate: gate_of(&capacity),
         scenario,
         capacity,
         calendar,
@@ -333,7 +325,7 @@ fn one_day(setting: &Setting<'_>, number: usize, midnight: i64) -> Result<Option
     let futures =
         Futures::new(Source::Recorded(Box::new(history)), calendar.clone(), seed, midnight, true, 1.0);
     let last = LEAD_PS + DAY_PS;
-    let closed_above = rest(scenario, &setting.capacity)
+    let closed_above = of_the_rest(scenario, &setting.capacity)
         .map(|rate| (rate / (1.0 + scenario.rollout.gate.margin), scenario.rollout.gate.give_up.as_picos()));
     let what = Screen {
         scenario,
@@ -348,8 +340,12 @@ fn one_day(setting: &Setting<'_>, number: usize, midnight: i64) -> Result<Option
         return Ok(None);
     }
     let prices = scenario.plan.clone().unwrap_or_default();
-    let (chosen, clean) =
-        candidates(&screening, &futures, &prices.cost, (1, rest(scenario, &setting.capacity), LOOKED_AT));
+    let (chosen, clean) = candidates(
+        &screening,
+        &futures,
+        &prices.cost,
+        (1, of_the_rest(scenario, &setting.capacity), LOOKED_AT),
+    );
     // As a plan does among the windows it has certified: the cheapest.
     let cheapest = chosen.iter().min_by(|a, b| a.score.total_cmp(&b.score));
     let Some(best) = cheapest.map(|candidate| *candidate.places.start()) else { return Ok(None) };

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use crate::planned::CapacityRange;
 use rayon::prelude::*;
+use slackwater_policy::CapacityRow;
 use slackwater_scenarios::TraceError;
 use slackwater_scenarios::traffic::{Arrival, ImportReport, SharedTrace};
-use slackwater_scenarios::{Keyed, Scenario};
+use slackwater_scenarios::{Keyed, Scenario, Strategy};
 use slackwater_sim::{CapacityPoint, RunInfo, RunOptions, Setup, SimError, TraceCursor, World};
 
 /// A probe lasts so long in simulated time: many times the longest usual answer, and two sliding windows.
@@ -122,6 +123,30 @@ pub fn ranges(
             }
         })
         .collect())
+}
+
+/// The policy's gate: a table of what so many replicas carry.
+#[must_use]
+pub fn gate_of(capacity: &[CapacityRange]) -> Vec<CapacityRow> {
+    let row = |range: &CapacityRange| {
+        Some(CapacityRow { serving: u16::try_from(range.replicas).ok()?, rate: range.rate_per_s })
+    };
+    capacity.iter().filter_map(row).collect()
+}
+
+/// What the replicas that stay carry while the scenario's rollout has others in hand; `None` where nobody stays, or the table
+/// does not say.
+#[must_use]
+pub fn of_the_rest(scenario: &Scenario, capacity: &[CapacityRange]) -> Option<f64> {
+    let count = u32::try_from(scenario.fleet.replica_count()).ok()?;
+    let out = match scenario.rollout.strategy {
+        Strategy::Surge | Strategy::BlueGreen | Strategy::SideBySide => 0,
+        Strategy::Halves => count.div_ceil(2),
+        Strategy::Recreate => count,
+        Strategy::Rolling | Strategy::Canary | Strategy::Swap => scenario.rollout.max_unavailable(),
+    };
+    let rest = count.saturating_sub(out);
+    capacity.iter().find(|row| row.replicas == rest).map(|row| row.rate_per_s)
 }
 
 /// What exactly `serving` replicas carry; the search begins at `guess` requests a second.

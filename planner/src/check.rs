@@ -13,6 +13,7 @@ use slackwater_scenarios::Scenario;
 use slackwater_scenarios::traffic::{Arrival, Bursts};
 
 use crate::calendar::Calendar;
+use crate::capacity::{gate_of, of_the_rest};
 use crate::chance::Risk;
 use crate::future::{Forecast, Futures, LEAD_PS, Source};
 use crate::plan::{PlanError, seconds};
@@ -198,13 +199,7 @@ pub fn check(planned: &Planned, kit: &CheckKit, question: &Question) -> Result<C
         kit.has_calendar,
         1.0,
     );
-    let gate: Vec<CapacityRow> = planned
-        .capacity
-        .iter()
-        .filter_map(|row| {
-            Some(CapacityRow { serving: u16::try_from(row.replicas).ok()?, rate: row.rate_per_s })
-        })
-        .collect();
+    let gate = gate_of(&planned.capacity);
     let usual = planned.recommended.as_ref().map_or(1_800.0, |best| best.duration_p95_s);
     let mut checked = Checked {
         schema: CHECKED_SCHEMA.to_owned(),
@@ -214,7 +209,7 @@ pub fn check(planned: &Planned, kit: &CheckKit, question: &Question) -> Result<C
         window: window_at(planned, at_s),
         expected_rate_per_s: expected,
         live_rate_per_s: question.live_rate,
-        capacity_of_the_rest_per_s: rest(&scenario, planned),
+        capacity_of_the_rest_per_s: of_the_rest(&scenario, &planned.capacity),
         budget: planned.asked.risk,
         options: Vec::new(),
         simulated_requests: 0,
@@ -246,12 +241,6 @@ pub fn check(planned: &Planned, kit: &CheckKit, question: &Question) -> Result<C
 
 fn short(hash: &str) -> String {
     hash.chars().take(12).collect()
-}
-
-fn rest(scenario: &Scenario, planned: &Planned) -> Option<f64> {
-    let count = u32::try_from(scenario.fleet.replica_count()).ok()?;
-    let rest = count.saturating_sub(scenario.rollout.max_unavailable());
-    planned.capacity.iter().find(|row| row.replicas == rest).map(|row| row.rate_per_s)
 }
 
 /// The certified window that holds this time.
@@ -351,8 +340,7 @@ fn middle(look: &mut Look<'_>, scenario: &Scenario, done: &[String]) -> Result<(
         onward.rollout.only = left;
         onward.rollout.order.retain(|name| !done.contains(name));
         let tried = look.option("continue", &onward)?;
-        let missed =
-            tried.iter().filter(|one| one.without.0 < one.promised || one.without.1 < one.promised).count();
+        let missed = tried.iter().filter(|one| one.kept_without == Some(false)).count();
         look.checked.options.push(ChoiceRow {
             choice: "hold".to_owned(),
             risk: Risk::of(missed as u64, tried.len() as u64, look.planning.confidence),

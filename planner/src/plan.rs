@@ -20,8 +20,8 @@ use slackwater_scenarios::{HumanDuration, Planning, Scenario, Strategy};
 use slackwater_sim::{SimError, can_roll};
 
 use crate::calendar::{Calendar, DAY_PS};
-use crate::capacity::{CAPACITY_SAMPLE, ranges};
-use crate::certify::{Certified, Certify, Found};
+use crate::capacity::{CAPACITY_SAMPLE, gate_of, of_the_rest, ranges};
+use crate::certify::{Certified, Certify};
 use crate::check::CheckKit;
 use crate::choose::{Candidate, candidates, starts_of};
 use crate::future::{Futures, LEAD_PS, Source};
@@ -86,15 +86,7 @@ pub(crate) struct Search<'a> {
 impl Search<'_> {
     /// What the replicas that stay carry while one move is under way.
     pub(crate) fn capacity_of_the_rest(&self) -> Option<f64> {
-        let count = u32::try_from(self.scenario.fleet.replica_count()).unwrap_or(u32::MAX);
-        let out = match self.scenario.rollout.strategy {
-            Strategy::Surge | Strategy::BlueGreen | Strategy::SideBySide => 0,
-            Strategy::Halves => count.div_ceil(2),
-            Strategy::Recreate => count,
-            Strategy::Rolling | Strategy::Canary | Strategy::Swap => self.scenario.rollout.max_unavailable(),
-        };
-        let rest = count.saturating_sub(out);
-        self.capacity.iter().find(|row| row.replicas == rest).map(|row| row.rate_per_s)
+        of_the_rest(&self.scenario, &self.capacity)
     }
 
     /// The instant so far into the horizon, in words.
@@ -129,11 +121,7 @@ pub fn plan(ask: &Ask, watch: &dyn Watch) -> Result<Answered, PlanError> {
     let (futures, history, horizon) = futures_of(ask, &planning, calendar, &mut warnings)?;
     watch.progress("capacity", 0, 1);
     let capacity = capacity_of(&scenario, &futures, watch)?;
-    let gate = capacity.iter().filter_map(|row| {
-        let serving = u16::try_from(row.replicas).ok()?;
-        Some(CapacityRow { serving, rate: row.rate_per_s })
-    });
-    let gate = gate.collect();
+    let gate = gate_of(&capacity);
     let mut search =
         Search { ask, planning, scenario, futures, capacity, gate, watch, simulated: 0, partial: false };
     let alone = can_roll(&search.scenario).err().map(|error| error.to_string());
@@ -418,11 +406,7 @@ fn windows_certified(search: &Search<'_>, certified: &[Certified]) -> Vec<Certif
                 start: search.text(first),
                 start_s: into_horizon_s(first),
                 window_s: seconds(last - first),
-                verdict: match window.found {
-                    Found::Safe => Verdict::Safe,
-                    Found::Unsafe => Verdict::Unsafe,
-                    Found::Undecided => Verdict::Undecided,
-                },
+                verdict: window.found.into(),
                 risk: closer::risk_facts(search, window),
                 cost: closer::cost_of(search, window),
             }

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use slackwater_sim::Peaks;
 
+use crate::certify::Found;
 use crate::chance::Risk;
 
 /// Schema id of [`Planned`].
@@ -58,6 +59,16 @@ pub enum Verdict {
     Unsafe,
     /// Neither; most often because it was screened only.
     Undecided,
+}
+
+impl From<Found> for Verdict {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::Safe => Self::Safe,
+            Found::Unsafe => Self::Unsafe,
+            Found::Undecided => Self::Undecided,
+        }
+    }
 }
 
 /// The whole answer.

@@ -172,7 +172,7 @@ impl Screening {
                 let place = place(one.start_ps);
                 let figures = &mut self.starts[known + place];
                 figures.take_in(one, even);
-                figures.missed_without += u64::from(!met(one.without, one));
+                figures.missed_without += u64::from(one.kept_without == Some(false));
                 // The same time without a rollout, by whole starts.
                 let mut at = place;
                 let end = one.start_ps + crate::stretch::ps(one.trial.duration_s);
@@ -223,9 +223,4 @@ impl Screening {
             at = until;
         }
     }
-}
-
-/// Whether the same period without a rollout met the share that the rollout was held against.
-fn met(without: (f64, f64), tried: &Tried) -> bool {
-    without.0 >= tried.promised && without.1 >= tried.promised
 }

@@ -40,12 +40,8 @@ pub struct Tried {
     pub trial: Trial,
     /// Latencies of the requests answered from its start until it was judged.
     pub latencies: LeanLatencies,
-    /// Attainment of the same period without a rollout: as a whole, and in its worst five minutes.
-    pub without: (f64, f64),
-    /// The share promised.
-    pub promised: f64,
-    /// Arrivals a second in the busiest five minutes while it lasted.
-    pub peak_rate: f64,
+    /// Whether the same period without a rollout kept the service level; `None` where that was not looked at.
+    pub kept_without: Option<bool>,
 }
 
 impl Tried {
@@ -92,19 +88,6 @@ impl Baseline {
             steps.windows(width).map(|five| five.iter().map(|step| u64::from(step.0)).sum::<u64>()).max();
         most.unwrap_or(0) as f64 / (width as f64 * 10.0)
     }
-
-    /// Arrivals a second in the calmest five minutes of a time.
-    #[must_use]
-    pub fn trough_rate(&self, from: Ps, until: Ps) -> f64 {
-        let steps = self.between(from, until);
-        let width = 30.min(steps.len());
-        if width == 0 {
-            return 0.0;
-        }
-        let least =
-            steps.windows(width).map(|five| five.iter().map(|step| u64::from(step.0)).sum::<u64>()).min();
-        least.unwrap_or(0) as f64 / (width as f64 * 10.0)
-    }
 }
 
 /// What is tried in a stretch.
@@ -118,7 +101,7 @@ pub struct Attempt<'a> {
     /// What the replicas that stay carry, and how long the gate waits for the load to fall below it: where it never does in that
     /// time, the rollout can't begin, and need not be simulated. Absent: every start is.
     pub closed_above: Option<(f64, Ps)>,
-    /// Whether the same period without a rollout is wanted: [`Tried::without`] and the whole of the baseline.
+    /// Whether the same period without a rollout is wanted: [`Tried::kept_without`] and the whole of the baseline.
     pub without: bool,
     /// Whether [`Trial::peaks`] are wanted.
     pub peaks: bool,
@@ -185,14 +168,7 @@ pub fn run(
         let trial = to_its_end(&mut fork, start_ps, until - from, attempt.order)?;
         baseline.simulated += fork.arrived() - world.arrived();
         let Some(trial) = trial else { continue };
-        tried.push(Tried {
-            start_ps: *start,
-            trial,
-            latencies: fork.take_latencies(),
-            without: (1.0, 1.0),
-            promised: scenario.slo.share,
-            peak_rate: 0.0,
-        });
+        tried.push(Tried { start_ps: *start, trial, latencies: fork.take_latencies(), kept_without: None });
     }
     if !attempt.without {
         baseline.simulated += world.arrived();
@@ -211,8 +187,8 @@ pub fn run(
     for tried in &mut tried {
         let begun = tried.start_ps;
         let judged = begun + ps(tried.trial.service.until_s - tried.trial.service.from_s);
-        tried.without = attainment(baseline.between(begun, judged));
-        tried.peak_rate = baseline.peak_rate(begun, begun + ps(tried.trial.duration_s));
+        let (whole, worst) = attainment(baseline.between(begun, judged));
+        tried.kept_without = Some(whole >= scenario.slo.share && worst >= scenario.slo.share);
     }
     Ok((baseline, tried))
 }
@@ -239,9 +215,7 @@ fn one_start(
         start_ps: start,
         trial,
         latencies: world.take_latencies(),
-        without: (1.0, 1.0),
-        promised: scenario.slo.share,
-        peak_rate: 0.0,
+        kept_without: None,
     });
     Ok((baseline, tried.into_iter().collect()))
 }

@@ -3,7 +3,7 @@
 use slackwater_engine::Ps;
 use slackwater_scenarios::Scenario;
 
-use crate::certify::{Certified, Found};
+use crate::certify::Certified;
 use crate::chance::Risk;
 use crate::choose::cost;
 use crate::plan::{Search, into_horizon_s};
@@ -59,14 +59,7 @@ fn verdict(search: &Search<'_>, figures: &StartFigures, certified: &[Certified])
     let simulated = (figures.futures - figures.closed).max(1) as f64;
     let window = certified.iter().find(|window| window.starts.contains(&figures.start_ps));
     let (verdict, by, risk) = match window {
-        Some(window) => {
-            let verdict = match window.found {
-                Found::Safe => Verdict::Safe,
-                Found::Unsafe => Verdict::Unsafe,
-                Found::Undecided => Verdict::Undecided,
-            };
-            (verdict, "certified", window.risk)
-        }
+        Some(window) => (window.found.into(), "certified", window.risk),
         None if figures.closed == figures.futures => (Verdict::Unsafe, "load", screened),
         None if screened.lower > planning.risk => (Verdict::Unsafe, "screened", screened),
         None => (Verdict::Undecided, "screened", screened),

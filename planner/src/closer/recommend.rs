@@ -16,7 +16,7 @@ use crate::plan::{PlanError, Search, into_horizon_s, seconds};
 use crate::planned::{
     Band, ExpectedPeaks, ExpectedRollout, LatencyChange, Matching, Recommended, RiskFacts, StrategyRow,
 };
-use crate::screen::{Screening, quantile};
+use crate::screen::{Screening, StartFigures, quantile};
 use crate::stretch::{Tried, WARM_UP_PS, ps};
 use crate::variant;
 
@@ -50,7 +50,8 @@ pub(crate) fn recommended(search: &Search<'_>, screening: &Screening, window: &C
     let mut cuts: Vec<f64> = window.trials.iter().flatten().map(|tried| tried.trial.cut as f64).collect();
     cuts.sort_by(f64::total_cmp);
     let arrived: f64 = window.trials.iter().flatten().map(|tried| tried.trial.service.arrived as f64).sum();
-    let peak = window.trials.iter().flatten().map(|tried| tried.peak_rate).fold(0.0, f64::max);
+    let within = |start: &&StartFigures| (first..=last).contains(&start.start_ps);
+    let peak = screening.starts.iter().filter(within).map(|start| start.peak_rate.1).fold(0.0, f64::max);
     let p95 = all.duration_s(0.95);
     Recommended {
         start: search.text(first),

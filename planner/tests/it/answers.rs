@@ -68,6 +68,8 @@ fn nights_are_safe_and_days_are_not() {
     assert!(!by_day(best.start_s) && !by_day(best.start_s + best.window_s), "{best:?}");
     assert!(best.risk.upper <= best.risk.budget && best.risk.upper > 0.0);
     assert!(best.duration_p50_s <= best.duration_p95_s && best.below_n_s > 0.0);
+    let growth = best.growth_until_closed.expect("there is load, and capacity");
+    assert!(growth > 1.0, "a safe window is open: {growth}");
     assert!(best.risk.history_floor == 1.0, "no recorded day stands behind a profile");
     assert_eq!(planned.windows.len(), 24);
     for start in &planned.windows {
