@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use slackwater_engine::step_time::ps_from_s;
-use slackwater_engine::{Coefficients, Ps, ReplicaConfig, Room, Scheduling, StepTimeForm};
-use slackwater_scenarios::engine_profile::{KvReservation, Scheduling as ProfileScheduling, StepForm};
+use slackwater_engine::{Ps, ReplicaConfig, StepTimeForm};
 use slackwater_scenarios::{EngineProfile, Scenario};
 
 use crate::error::ReplicaError;
@@ -63,34 +62,11 @@ impl Profile {
     }
 
     fn new(profile: &EngineProfile, name: &str) -> Result<Self, ReplicaError> {
-        let config = ReplicaConfig {
-            max_num_batched_tokens: profile.max_num_batched_tokens,
-            max_num_seqs: profile.max_num_seqs,
-            block_size: profile.block_size,
-            kv_blocks: profile.kv_blocks,
-            scheduling: match profile.scheduling {
-                ProfileScheduling::Sync => Scheduling::Sync,
-                ProfileScheduling::Async => Scheduling::Async,
-            },
-            room: match profile.reserve {
-                KvReservation::WholePrompt => Room::WholePrompt,
-                KvReservation::Chunk => Room::Chunk,
-            },
-            prefix_caching: profile.prefix_caching,
-        };
-        config
-            .validate()
+        let config = profile
+            .replica_config()
             .map_err(|error| ReplicaError::EngineFile { file: name.to_owned(), reason: error.to_string() })?;
-        let microseconds = |value: f64| ps_from_s(value / 1e6);
-        let coefficients = Coefficients {
-            c0_ps: ps_from_s(profile.c0_ms / 1e3),
-            c_tok_ps: microseconds(profile.c_tok_us),
-            c_seq_ps: microseconds(profile.c_seq_us),
-            c_kv_ps: microseconds(profile.c_kv_us),
-            c_attn_ps: microseconds(profile.c_attn_us_per_token2),
-        };
         // Two free steps in a row would be a loop without end at one moment.
-        if coefficients.c0_ps == 0 && coefficients.c_tok_ps == 0 {
+        if profile.c0_ms <= 0.0 && profile.c_tok_us <= 0.0 {
             return Err(ReplicaError::EngineFile {
                 file: name.to_owned(),
                 reason: "a step that takes no time is no engine: give c0_ms or c_tok_us".to_owned(),
@@ -99,10 +75,7 @@ impl Profile {
         Ok(Self {
             source: profile.source.clone(),
             config,
-            form: match profile.form {
-                StepForm::Max => StepTimeForm::Max(coefficients),
-                StepForm::Linear => StepTimeForm::Linear(coefficients),
-            },
+            form: profile.step_time(),
             inbound_ps: ps_from_s(profile.front_end.inbound_ms / 1e3),
             outbound_ps: ps_from_s(profile.front_end.outbound_ms / 1e3),
             jitter: profile.front_end.jitter.clamp(0.0, 1.0),

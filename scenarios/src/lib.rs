@@ -13,6 +13,7 @@ pub mod clients;
 mod document;
 mod engine_names;
 pub mod engine_profile;
+mod engine_terms;
 pub mod error;
 mod explain;
 pub mod faults;

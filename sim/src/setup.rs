@@ -2,13 +2,9 @@
 
 use slackwater_engine::step_time::ps_from_s;
 use slackwater_engine::{
-    Coefficients, ConfigError, Output, PS_PER_S, Ps, Replica, ReplicaConfig, Request, Room, Scheduling,
-    StepTimeForm, Stop,
+    ConfigError, Output, PS_PER_S, Ps, Replica, ReplicaConfig, Request, StepTimeForm, Stop,
 };
 use slackwater_policy::VersionRef;
-use slackwater_scenarios::engine_profile::{
-    EngineProfile, KvReservation, Scheduling as ProfileScheduling, StepForm,
-};
 use slackwater_scenarios::version::Version;
 use slackwater_scenarios::{Keyed, Retries, Router, RouterPolicy, Scenario, SessionPlan, Sticky};
 
@@ -203,10 +199,9 @@ impl Setup {
 impl VersionSetup {
     fn new(version: &Version) -> Result<Self, SetupError> {
         let profile = &version.engine;
-        let config = replica_config(profile);
-        let form = step_time(profile).scaled(version.step_time_factor);
         let failed = |source| SetupError::Engine { version: version.name.clone(), source };
-        config.validate().map_err(failed)?;
+        let config = profile.replica_config().map_err(failed)?;
+        let form = profile.step_time().scaled(version.step_time_factor);
         let mut setup = Self {
             form,
             output_factor: version.output_length_factor,
@@ -250,7 +245,7 @@ impl VersionSetup {
 
     /// Its step times on a GPU that takes `factor` times as long, rounded once.
     pub(crate) fn slowed(&self, factor: f64) -> StepTimeForm {
-        step_time(&self.delays.engine).scaled(self.delays.step_time_factor * factor)
+        self.delays.engine.step_time().scaled(self.delays.step_time_factor * factor)
     }
 
     /// Tokens this version generates where the old one would generate `output`.
@@ -261,38 +256,5 @@ impl VersionSetup {
             return output;
         }
         ((f64::from(output) * self.output_factor).round() as u32).max(1)
-    }
-}
-
-/// The scheduler's limits of a profile.
-fn replica_config(profile: &EngineProfile) -> ReplicaConfig {
-    ReplicaConfig {
-        max_num_batched_tokens: profile.max_num_batched_tokens,
-        max_num_seqs: profile.max_num_seqs,
-        block_size: profile.block_size,
-        kv_blocks: profile.kv_blocks,
-        scheduling: match profile.scheduling {
-            ProfileScheduling::Sync => Scheduling::Sync,
-            ProfileScheduling::Async => Scheduling::Async,
-        },
-        room: match profile.reserve {
-            KvReservation::WholePrompt => Room::WholePrompt,
-            KvReservation::Chunk => Room::Chunk,
-        },
-        prefix_caching: profile.prefix_caching,
-    }
-}
-
-/// The step time of a profile, each coefficient rounded once to a picosecond.
-fn step_time(profile: &EngineProfile) -> StepTimeForm {
-    let c0_ps = ps_from_s(profile.c0_ms / 1e3);
-    let [c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps] =
-        [profile.c_tok_us, profile.c_seq_us, profile.c_kv_us, profile.c_attn_us_per_token2]
-            .map(|microseconds| ps_from_s(microseconds / 1e6));
-    match profile.form {
-        StepForm::Max => StepTimeForm::Max(Coefficients { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps }),
-        StepForm::Linear => {
-            StepTimeForm::Linear(Coefficients { c0_ps, c_tok_ps, c_seq_ps, c_kv_ps, c_attn_ps })
-        }
     }
 }
