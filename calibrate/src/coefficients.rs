@@ -17,10 +17,10 @@ pub enum Coefficient {
     CKvUs,
     /// Cost of an attention pair.
     CAttnUsPerToken2,
-    /// Front end, on the way in.
-    InboundMs,
-    /// Front end, on the way out.
-    OutboundMs,
+    /// Front end, both ways together.
+    FrontEndMs,
+    /// Front end: the way in over the way out. Latencies of an open loop hardly tell.
+    InboundOverOutbound,
 }
 
 impl Coefficient {
@@ -31,11 +31,17 @@ impl Coefficient {
         Self::CSeqUs,
         Self::CKvUs,
         Self::CAttnUsPerToken2,
-        Self::InboundMs,
-        Self::OutboundMs,
+        Self::FrontEndMs,
+        Self::InboundOverOutbound,
     ];
 
-    /// Its name in an engine profile.
+    /// Its place in the vector.
+    #[must_use]
+    pub const fn axis(self) -> usize {
+        self as usize
+    }
+
+    /// Its name in an engine profile, unit included; the two of the front end are told otherwise there.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -44,25 +50,12 @@ impl Coefficient {
             Self::CSeqUs => "c_seq_us",
             Self::CKvUs => "c_kv_us",
             Self::CAttnUsPerToken2 => "c_attn_us_per_token2",
-            Self::InboundMs => "front_end.inbound_ms",
-            Self::OutboundMs => "front_end.outbound_ms",
+            Self::FrontEndMs => "front_end_ms",
+            Self::InboundOverOutbound => "inbound_over_outbound",
         }
     }
 
-    /// Its place in a profile.
-    pub fn of(self, profile: &mut EngineProfile) -> &mut f64 {
-        match self {
-            Self::C0Ms => &mut profile.c0_ms,
-            Self::CTokUs => &mut profile.c_tok_us,
-            Self::CSeqUs => &mut profile.c_seq_us,
-            Self::CKvUs => &mut profile.c_kv_us,
-            Self::CAttnUsPerToken2 => &mut profile.c_attn_us_per_token2,
-            Self::InboundMs => &mut profile.front_end.inbound_ms,
-            Self::OutboundMs => &mut profile.front_end.outbound_ms,
-        }
-    }
-
-    /// The range in which it is looked for: an idle microcontroller to a rack, below which it is as good as nothing.
+    /// The range in which it is looked for; below its lower end it is as good as nothing.
     #[must_use]
     pub const fn range(self) -> (f64, f64) {
         match self {
@@ -71,18 +64,31 @@ impl Coefficient {
             Self::CSeqUs => (0.05, 20_000.0),
             Self::CKvUs => (1e-5, 10.0),
             Self::CAttnUsPerToken2 => (1e-6, 1.0),
-            Self::InboundMs | Self::OutboundMs => (0.01, 1000.0),
+            Self::FrontEndMs => (0.02, 2000.0),
+            Self::InboundOverOutbound => (0.02, 50.0),
         }
+    }
+
+    /// The value at this logarithm, within the range.
+    #[must_use]
+    pub fn at(self, log: f64) -> f64 {
+        let (low, high) = self.range();
+        log.exp().clamp(low, high)
     }
 }
 
-/// The logarithms of all coefficients.
-pub type Vector = Vec<f64>;
+/// The logarithms of all coefficients, in the order of [`Coefficient::ALL`].
+pub(crate) type Vector = Vec<f64>;
 
 /// The coefficients of a vector, put into a profile.
-pub fn put(vector: &[f64], profile: &mut EngineProfile) {
-    for (coefficient, log) in Coefficient::ALL.into_iter().zip(vector) {
-        let (low, high) = coefficient.range();
-        *coefficient.of(profile) = log.exp().clamp(low, high);
-    }
+pub(crate) fn put(vector: &[f64], profile: &mut EngineProfile) {
+    let value = |coefficient: Coefficient| coefficient.at(vector[coefficient.axis()]);
+    profile.c0_ms = value(Coefficient::C0Ms);
+    profile.c_tok_us = value(Coefficient::CTokUs);
+    profile.c_seq_us = value(Coefficient::CSeqUs);
+    profile.c_kv_us = value(Coefficient::CKvUs);
+    profile.c_attn_us_per_token2 = value(Coefficient::CAttnUsPerToken2);
+    let (both, odds) = (value(Coefficient::FrontEndMs), value(Coefficient::InboundOverOutbound));
+    profile.front_end.inbound_ms = both * odds / (1.0 + odds);
+    profile.front_end.outbound_ms = both / (1.0 + odds);
 }

@@ -1,170 +1,119 @@
-//! Coefficients under which replayed requests come out as they were measured.
+//! The search: many starts of Nelder and Mead's simplex (`argmin`), the best few refined.
 
 use argmin::core::{CostFunction, Error, Executor, State};
 use argmin::solver::neldermead::NelderMead;
 use rayon::prelude::*;
-use slackwater_scenarios::{EngineProfile, Keyed};
+use slackwater_scenarios::Keyed;
 
-use crate::coefficients::{Coefficient, Vector, put};
-use crate::experiment::{Answer, Experiment};
-use crate::figures::Spread;
-use crate::limits::{Structure, limits};
-use crate::replay::{Drive, replay};
+use crate::coefficients::Vector;
+use crate::objective::Objective;
 
-/// One experiment and the rows of it that are fitted.
+/// A vector and its loss.
 #[derive(Debug, Clone)]
-pub struct Part<'a> {
-    /// The experiment.
-    pub experiment: &'a Experiment,
-    /// How it is driven.
-    pub drive: Drive,
-    /// Whether a row takes part, by its place.
-    pub fitted: Vec<bool>,
+pub(crate) struct Minimum {
+    pub(crate) vector: Vector,
+    pub(crate) loss: f64,
 }
 
-/// What is minimised.
-pub struct Loss<'a> {
-    parts: Vec<(Part<'a>, EngineProfile)>,
-    seed: u64,
-}
-
-/// Half a millisecond: differences of the first tokens below it are not looked at.
-const TTFT_GRAIN_S: f64 = 0.0005;
-
-fn robust(residual: f64) -> f64 {
-    const SCALE: f64 = 0.05;
-    let x = residual / SCALE;
-    SCALE * SCALE * ((1.0 + x * x).sqrt() - 1.0)
-}
-
-impl<'a> Loss<'a> {
-    /// Over these parts, of a server of this structure.
-    pub fn new(parts: Vec<Part<'a>>, structure: Structure, seed: u64) -> Self {
-        let parts = parts
-            .into_iter()
-            .map(|part| {
-                let p = limits(part.experiment, structure).0;
-                (part, p)
-            })
-            .collect();
-        Self { parts, seed }
-    }
-
-    /// The loss at these coefficients.
-    pub fn at(&self, vector: &[f64]) -> f64 {
-        let mut sum = 0.0;
-        for (coefficient, log) in Coefficient::ALL.into_iter().zip(vector) {
-            let (low, high) = coefficient.range();
-            let (low, high) = (low.ln(), high.ln());
-            let out = (low - log).max(log - high).max(0.0);
-            sum += out * out;
-        }
-        for (part, limits) in &self.parts {
-            sum += self.of(part, limits, vector) / self.parts.len() as f64;
-        }
-        sum
-    }
-
-    fn of(&self, part: &Part<'_>, limits: &EngineProfile, vector: &[f64]) -> f64 {
-        let mut profile = limits.clone();
-        put(vector, &mut profile);
-        let Ok(replayed) = replay(part.experiment, &profile, part.drive, self.seed) else { return 1e3 };
-        let pairs: Vec<(u32, Answer, Answer)> = part
-            .experiment
-            .rows
-            .iter()
-            .zip(&replayed)
-            .zip(&part.fitted)
-            .filter(|(_, fitted)| **fitted)
-            .filter_map(|((row, replayed), _)| Some((row.output_tokens, row.answer?, replayed.answer?)))
-            .collect();
-        if pairs.is_empty() {
-            return 1e3;
-        }
-        let n = pairs.len() as f64;
-        let mut sum = 0.0;
-        for (output, measured, predicted) in &pairs {
-            let ttft = ((predicted.ttft_s + TTFT_GRAIN_S) / (measured.ttft_s + TTFT_GRAIN_S)).ln();
-            let tpot = match (measured.tpot_s(*output), predicted.tpot_s(*output)) {
-                (Some(m), Some(p)) => ((p + 1e-5) / (m + 1e-5)).ln(),
-                _ => 0.0,
-            };
-            sum += (robust(ttft) + 2.0 * robust(tpot)) / n;
-        }
-        for of in
-            [|a: &Answer, _: u32| Some(a.ttft_s), |a: &Answer, o| a.tpot_s(o), |a: &Answer, _| Some(a.e2e_s)]
-        {
-            let m = Spread::of(pairs.iter().filter_map(|(o, m, _)| of(m, *o)).collect());
-            let p = Spread::of(pairs.iter().filter_map(|(o, _, p)| of(p, *o)).collect());
-            if let (Some(m), Some(p)) = (m, p) {
-                sum += 0.3 * (p.mean / m.mean).ln().powi(2) + 0.3 * (p.p90 / m.p90).ln().powi(2);
-            }
-        }
-        sum
+impl Minimum {
+    pub(crate) fn at<O: Objective>(objective: &O, vector: Vector) -> Self {
+        Self { loss: objective.loss(&vector), vector }
     }
 }
 
-struct Cost<'a, 'b>(&'b Loss<'a>);
-impl CostFunction for Cost<'_, '_> {
+/// Some coordinates of a vector are searched, the others stay.
+struct Free<'a, O> {
+    objective: &'a O,
+    whole: Vector,
+    free: Vec<usize>,
+}
+
+impl<O> Free<'_, O> {
+    fn fill(&self, part: &[f64]) -> Vector {
+        let mut whole = self.whole.clone();
+        for (axis, value) in self.free.iter().zip(part) {
+            whole[*axis] = *value;
+        }
+        whole
+    }
+}
+
+impl<O: Objective> CostFunction for &Free<'_, O> {
     type Param = Vector;
     type Output = f64;
-    fn cost(&self, vector: &Vector) -> Result<f64, Error> {
-        Ok(self.0.at(vector))
+
+    fn cost(&self, part: &Vector) -> Result<f64, Error> {
+        Ok(self.objective.loss(&self.fill(part)))
     }
 }
 
-/// The best vector and its loss.
-pub fn minimise(loss: &Loss<'_>, start: &[f64], width: f64, iterations: u64) -> (Vector, f64) {
-    let mut simplex = vec![start.to_vec()];
-    for axis in 0..start.len() {
-        let mut corner = start.to_vec();
+/// One descent from `start` over the coordinates `free`; a simplex of edges `width`.
+fn descend<O: Objective>(objective: &O, start: &Minimum, free: &[usize], width: f64, steps: u64) -> Minimum {
+    let problem = Free { objective, whole: start.vector.clone(), free: free.to_vec() };
+    let origin: Vector = free.iter().map(|axis| start.vector[*axis]).collect();
+    let mut simplex = vec![origin.clone()];
+    for axis in 0..free.len() {
+        let mut corner = origin.clone();
         corner[axis] += width;
         simplex.push(corner);
     }
-    let solver = NelderMead::new(simplex).with_sd_tolerance(1e-7).expect("positive");
-    let result = Executor::new(Cost(loss), solver).configure(|state| state.max_iters(iterations)).run();
-    match result {
-        Ok(result) => (
-            result.state().get_best_param().cloned().unwrap_or_else(|| start.to_vec()),
-            result.state().get_best_cost(),
-        ),
-        Err(_) => (start.to_vec(), loss.at(start)),
-    }
+    let solver = NelderMead::new(simplex).with_sd_tolerance(1e-9);
+    let run = solver
+        .and_then(|solver| Executor::new(&problem, solver).configure(|state| state.max_iters(steps)).run());
+    // The only failures are of the optimiser's own parameters; the start is an answer then.
+    let Ok(run) = run else { return start.clone() };
+    let found = run
+        .state()
+        .get_best_param()
+        .map(|part| Minimum { vector: problem.fill(part), loss: run.state().get_best_cost() });
+    found.filter(|found| found.loss < start.loss).unwrap_or_else(|| start.clone())
 }
 
-/// Many starts, then the best one refined.
-pub fn fit(loss: &Loss<'_>, starts: u64, seed: u64) -> (Vector, f64) {
+/// Starts of the search, besides the prior's centre itself.
+const STARTS: u64 = 7;
+/// How far from the centre they lie, as a logarithm.
+const SPREAD: f64 = 1.2;
+/// Starts that are refined.
+const KEPT: usize = 2;
+
+/// The best vector over the coordinates `free`, others staying at the centre.
+pub(crate) fn search<O: Objective>(objective: &O, centre: &[f64], free: &[usize], seed: u64) -> Minimum {
     let keyed = Keyed::new(seed);
-    let centre: [f64; 7] = [12.0, 45.0, 30.0, 0.03, 0.001, 2.0, 2.0];
-    let mut found: Vec<(Vector, f64)> = (0..starts)
-        .into_par_iter()
-        .map(|start| {
-            let vector: Vector = centre
-                .iter()
-                .enumerate()
-                .map(|(axis, c)| {
-                    let draw = keyed.uniform("start", &[start, axis as u64]) * 2.0 - 1.0;
-                    c.ln() + draw * 1.6
-                })
-                .collect();
-            minimise(loss, &vector, 0.5, 250)
-        })
-        .collect();
-    found.sort_by(|a, b| a.1.total_cmp(&b.1));
-    found.truncate(3);
-    let mut best: Vec<(Vector, f64)> = found
-        .into_par_iter()
-        .map(|(mut vector, mut at)| {
-            for width in [0.3, -0.2, 0.1, -0.1] {
-                let (next, loss) = minimise(loss, &vector, width, 250);
-                if loss < at {
-                    vector = next;
-                    at = loss;
-                }
+    let begin = |start: u64| {
+        let mut vector = centre.to_vec();
+        if start > 0 {
+            for axis in free {
+                vector[*axis] += SPREAD * (2.0 * keyed.uniform("fit-start", &[start, *axis as u64]) - 1.0);
             }
-            (vector, at)
-        })
-        .collect();
-    best.sort_by(|a, b| a.1.total_cmp(&b.1));
-    best.swap_remove(0)
+        }
+        descend(objective, &Minimum::at(objective, vector), free, 0.4, 200)
+    };
+    let mut found: Vec<Minimum> = (0..=STARTS).into_par_iter().map(begin).collect();
+    found.sort_by(|a, b| a.loss.total_cmp(&b.loss));
+    found.truncate(KEPT);
+    let refined = found.into_par_iter().map(|minimum| refine(objective, minimum, free));
+    let best = refined.collect::<Vec<_>>().into_iter().min_by(|a, b| a.loss.total_cmp(&b.loss));
+    best.unwrap_or_else(|| Minimum::at(objective, centre.to_vec()))
+}
+
+/// Simplices of shrinking width, each begun at the best so far: a simplex that collapsed is opened again.
+pub(crate) fn refine<O: Objective>(objective: &O, minimum: Minimum, free: &[usize]) -> Minimum {
+    [0.3, -0.15, 0.08, -0.04]
+        .into_iter()
+        .fold(minimum, |best, width| descend(objective, &best, free, width, 200))
+}
+
+/// The best vector with one coordinate held at a value: what the others can make good for.
+pub(crate) fn held<O: Objective>(
+    objective: &O,
+    near: &[f64],
+    axis: usize,
+    value: f64,
+    free: &[usize],
+) -> Minimum {
+    let mut vector = near.to_vec();
+    vector[axis] = value;
+    let others: Vec<usize> = free.iter().copied().filter(|other| *other != axis).collect();
+    let first = descend(objective, &Minimum::at(objective, vector), &others, 0.1, 70);
+    descend(objective, &first, &others, -0.05, 40)
 }

@@ -1,13 +1,36 @@
-//! From a model of a GPU to a model of yours.
+//! From a model of a GPU to a model of yours: measured servers, replayed.
+//!
+//! ```text
+//! experiment.json, requests.csv --Experiment--> replay (engine model) --> figures predicted --+
+//!                                    |             ^ coefficients                              +--> validate: side by side
+//!                                    |             |                                          |
+//!                                    +--fit: minimise the loss of each request--> Fitted -----+
+//!                                                  +--identify: which values can the data live with?
+//! ```
+//!
+//! Units: seconds in records and figures, the profile's own (milliseconds, microseconds) for coefficients. Method, tables and
+//! limits are in `docs/accuracy.md`.
+
+mod calibration;
 mod coefficients;
 mod experiment;
 mod figures;
 mod fit;
+mod identify;
 mod limits;
+mod objective;
+mod prior;
 mod replay;
-pub use coefficients::*;
-pub use experiment::*;
-pub use figures::*;
-pub use fit::*;
-pub use limits::*;
-pub use replay::*;
+mod steps;
+mod validate;
+
+pub use calibration::{FitError, Fitted, Reach, Tried, fit_requests, fit_steps};
+pub use coefficients::Coefficient;
+pub use experiment::{Answer, Description, Experiment, ExperimentError, Row};
+pub use figures::{Figures, Spread, figures, measured};
+pub use identify::{Estimate, Known};
+pub use limits::{Structure, limits};
+pub use objective::Part;
+pub use replay::{Drive, ReplayError, Replayed, replay};
+pub use steps::{Step, StepsError, read_steps};
+pub use validate::{Compared, Options, Rest, Skipped, Source, Validation, ValidationError, validate};

@@ -3,6 +3,7 @@
 use slackwater_scenarios::{EngineProfile, FrontEnd, KvReservation, Scheduling, StepForm};
 
 use crate::experiment::Experiment;
+use crate::prior::Prior;
 
 /// What an engine's version decides and a description seldom says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,22 +84,23 @@ pub fn limits(experiment: &Experiment, structure: Structure) -> (EngineProfile, 
     let shared = experiment.rows.iter().any(|row| row.prompt.is_some());
     let (kv_blocks, bound) = match kv_blocks(experiment) {
         Some(blocks) => (blocks, blocks < most),
-        None => {
-            assumed.push("the KV cache's size is not given: taken for large enough".to_owned());
-            // Cached blocks of ended requests want room too.
-            (if shared { most.saturating_mul(4) } else { most }, false)
-        }
+        None => match Prior::of(experiment).kv_blocks() {
+            Some(blocks) => {
+                let tokens = u64::from(blocks) * u64::from(block_size);
+                assumed.push(format!("the KV cache's size is not given: the preset's {tokens} tokens"));
+                (blocks, blocks < most)
+            }
+            None => {
+                assumed.push("the KV cache's size is not given: taken for large enough".to_owned());
+                // Cached blocks of ended requests want room too.
+                (if shared { most.saturating_mul(4) } else { most }, false)
+            }
+        },
     };
     // Where prompts share nothing and nothing is preempted, the cache changes nothing.
     let prefix_caching = experiment.caches_prefixes() && (shared || bound);
     let profile = EngineProfile {
         source: format!("fitted to {}", experiment.name),
-        form: StepForm::Max,
-        c0_ms: 1.0,
-        c_tok_us: 1.0,
-        c_seq_us: 0.0,
-        c_kv_us: 0.0,
-        c_attn_us_per_token2: 0.0,
         kv_blocks,
         block_size,
         max_num_seqs,
@@ -106,9 +108,30 @@ pub fn limits(experiment: &Experiment, structure: Structure) -> (EngineProfile, 
         scheduling: structure.scheduling,
         reserve: structure.reserve,
         prefix_caching,
-        front_end: FrontEnd { inbound_ms: 0.0, outbound_ms: 0.0, jitter: JITTER },
+        ..plain()
     };
     (profile, assumed)
+}
+
+/// vLLM's limits, and coefficients still to be put in.
+pub(crate) fn plain() -> EngineProfile {
+    EngineProfile {
+        source: String::new(),
+        form: StepForm::Max,
+        c0_ms: 1.0,
+        c_tok_us: 1.0,
+        c_seq_us: 0.0,
+        c_kv_us: 0.0,
+        c_attn_us_per_token2: 0.0,
+        kv_blocks: 1 << 16,
+        block_size: BLOCK_SIZE,
+        max_num_seqs: MAX_NUM_SEQS,
+        max_num_batched_tokens: MAX_NUM_BATCHED_TOKENS,
+        scheduling: Scheduling::default(),
+        reserve: KvReservation::default(),
+        prefix_caching: false,
+        front_end: FrontEnd { inbound_ms: 0.0, outbound_ms: 0.0, jitter: JITTER },
+    }
 }
 
 /// Front-end delays vary; equal ones would keep requests in cohorts.

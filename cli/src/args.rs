@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::calibrate_args::Validate;
 use crate::demo::Demo;
 use crate::run_args::{Control, DeploymentCommand, History, Run, Status};
 use crate::serve_args::{Gateway, Replica};
@@ -37,6 +38,9 @@ pub(crate) enum Command {
     /// Look at a trace, convert it, fit a generator to it, or write one.
     #[command(subcommand, after_help = TRACE_EXIT_CODES)]
     Trace(Trace),
+    /// Is the engine model right? Recorded servers beside what is predicted of them, after a fit to some of the data.
+    #[command(after_help = crate::calibrate_args::EXIT_CODES)]
+    Validate(Validate),
     /// Carry a plan out on the replicas of this machine.
     #[command(after_help = crate::run_args::EXIT_CODES)]
     Run(Run),

@@ -2,6 +2,7 @@
 
 mod args;
 mod backtest;
+mod calibrate_args;
 mod check;
 mod control;
 mod demo;
@@ -21,6 +22,7 @@ mod trace;
 mod trace_args;
 mod trace_write;
 mod traffic;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Plan(arguments) => {
             return plan::plan(&arguments).unwrap_or_else(|error| output::failed(&error));
         }
+        Command::Validate(arguments) => validate::validate(&arguments),
         Command::Run(arguments) => return run::run(&arguments),
         Command::Status(arguments) => control::status(&arguments),
         Command::Pause(arguments) => control::order(&arguments, Order::Pause),

@@ -5,7 +5,7 @@
 //!   (plain data)     ├─ plots ──── SVG ── PNG
 //!                    ├─ tables ─── csv
 //!                    └─ all of it ─ html ── write_report(dir)
-//! Planned, TraceFigures: likewise, in `plan` and `trace`
+//! Planned, TraceFigures, Validation: likewise, in `plan`, `trace` and `validation`
 //! ```
 //!
 //! Nothing is simulated or decided here: every number shown is in the result, or is a selection from it (the worst move, the share of a
@@ -20,6 +20,7 @@ pub mod plan;
 pub mod plots;
 pub mod text;
 pub mod trace;
+pub mod validation;
 mod verdict;
 mod write;
 

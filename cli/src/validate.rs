@@ -1,0 +1,74 @@
+//! `slackwater validate`: recorded servers beside what is predicted of them.
+
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Serialize;
+use slackwater_calibrate::{Experiment, Options, Validation, read_steps};
+use slackwater_reports::validation::validation_text;
+use slackwater_scenarios::EngineProfile;
+
+use crate::calibrate_args::Validate;
+use crate::output;
+
+/// A result names what it came from.
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    validation: &'a Validation,
+    seed: u64,
+    version: &'static str,
+}
+
+pub(crate) fn validate(arguments: &Validate) -> anyhow::Result<()> {
+    let experiments = Experiment::all(&arguments.folder)?;
+    let options = options(arguments)?;
+    let say = |text: &str| output::say(text);
+    let validation = slackwater_calibrate::validate(&experiments, &options, &say)?;
+    if let Some(path) = &arguments.write {
+        let source =
+            validation.profile.as_ref().context("nothing was fitted, so there is no profile to write")?;
+        write_profile(path, source.profile())?;
+    }
+    if arguments.json {
+        output::json(&Answer {
+            validation: &validation,
+            seed: arguments.seed,
+            version: env!("CARGO_PKG_VERSION"),
+        })
+    } else {
+        output::line(&validation_text(&validation))?;
+        output::line(&format!(
+            "\nSeed {}; slackwater {}; experiments {}.",
+            arguments.seed,
+            env!("CARGO_PKG_VERSION"),
+            validation.experiments.iter().map(|of| &of.hash[..12]).collect::<Vec<_>>().join(", ")
+        ))
+    }
+}
+
+fn options(arguments: &Validate) -> anyhow::Result<Options> {
+    if let Some(until) = arguments.fit_until {
+        anyhow::ensure!(until.is_finite() && until > 0.0, "--fit-until {until}: give seconds above 0");
+    }
+    Ok(Options {
+        fit: arguments.fit.clone(),
+        fit_until_s: arguments.fit_until,
+        client_cap: arguments.client_cap,
+        steps: arguments.steps.as_deref().map(read_steps).transpose()?,
+        profile: arguments.profile.as_deref().map(read_profile).transpose()?,
+        seed: arguments.seed,
+    })
+}
+
+fn read_profile(path: &Path) -> anyhow::Result<EngineProfile> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("{} is no engine profile", path.display()))
+}
+
+fn write_profile(path: &Path, profile: &EngineProfile) -> anyhow::Result<()> {
+    let text = toml::to_string(profile).context("this profile can't be written as TOML")?;
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    output::say(&format!("wrote {}", path.display()));
+    Ok(())
+}
