@@ -102,7 +102,8 @@ pub fn fit_requests(parts: &[Part<'_>], seed: u64, say: &(dyn Fn(&str) + Sync)) 
     tried.sort_by(|a, b| a.1.loss.total_cmp(&b.1.loss));
     let (structure, best) = tried[0].clone();
     say("looking how well each coefficient is known");
-    let objective = Requests::new(parts, structure, prior.clone(), seed);
+    let objective = Requests::new(parts, structure, prior.clone(), seed).rescaled(&best.vector);
+    let best = refine(&objective, Minimum::at(&objective, best.vector), &free);
     let (best, known) = identified(&objective, best, &free);
     let reach = parts.iter().map(|part| reach(&part.experiment.rows, &part.fitted)).reduce(Reach::join);
     let (mut profile, _) = limits(first.experiment, structure);
@@ -151,7 +152,7 @@ pub fn fit_steps(
         // What attention costs is then within what a token costs.
         prior.centre[Coefficient::CAttnUsPerToken2.axis()] = Coefficient::CAttnUsPerToken2.range().0.ln();
     }
-    let objective = Steps { steps, prior: prior.clone() };
+    let objective = Steps { prior: prior.clone().weighed(fitted_to), steps };
     let free = objective.free();
     let best = search(&objective, &prior.centre, &free, seed);
     let (best, known) = identified(&objective, best, &free);

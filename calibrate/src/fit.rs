@@ -1,7 +1,11 @@
-//! The search: many starts of Nelder and Mead's simplex (`argmin`), the best few refined.
+//! The search: several starts, each by Nelder and Mead's simplex (`argmin`) and then by least squares (Levenberg and
+//! Marquardt); the best few polished.
 
 use argmin::core::{CostFunction, Error, Executor, State};
 use argmin::solver::neldermead::NelderMead;
+use levenberg_marquardt::{LeastSquaresProblem, LevenbergMarquardt};
+use nalgebra::storage::Owned;
+use nalgebra::{DMatrix, DVector, Dyn};
 use rayon::prelude::*;
 use slackwater_scenarios::Keyed;
 
@@ -69,11 +73,74 @@ fn descend<O: Objective>(objective: &O, start: &Minimum, free: &[usize], width: 
     found.filter(|found| found.loss < start.loss).unwrap_or_else(|| start.clone())
 }
 
+/// A descent by least squares: a few dozen replays where the simplex takes hundreds, as long as the loss is smooth at the
+/// scale of [`STEP`]. Where replays are rough (requests that are preempted or not), the simplex polishes afterwards.
+fn slide<O: Objective>(objective: &O, start: &Minimum, free: &[usize], patience: usize) -> Minimum {
+    let problem = Slope {
+        objective,
+        free: free.to_vec(),
+        at: start.vector.clone(),
+        residuals: objective.residuals(&start.vector),
+    };
+    let (problem, _) =
+        LevenbergMarquardt::new().with_patience(patience).with_ftol(1e-7).with_xtol(1e-6).minimize(problem);
+    let found = Minimum::at(objective, problem.at);
+    if found.loss < start.loss { found } else { start.clone() }
+}
+
+/// The least-squares problem over the coordinates `free`.
+struct Slope<'a, O> {
+    objective: &'a O,
+    free: Vec<usize>,
+    at: Vector,
+    residuals: Vec<f64>,
+}
+
+/// By how much coordinates are moved to see the slope, as a logarithm.
+const STEP: f64 = 0.01;
+
+impl<O: Objective> LeastSquaresProblem<f64, Dyn, Dyn> for Slope<'_, O> {
+    type ResidualStorage = Owned<f64, Dyn>;
+    type JacobianStorage = Owned<f64, Dyn, Dyn>;
+    type ParameterStorage = Owned<f64, Dyn>;
+
+    fn set_params(&mut self, part: &DVector<f64>) {
+        for (axis, value) in self.free.iter().zip(part.iter()) {
+            self.at[*axis] = *value;
+        }
+        self.residuals = self.objective.residuals(&self.at);
+    }
+
+    fn params(&self) -> DVector<f64> {
+        DVector::from_iterator(self.free.len(), self.free.iter().map(|axis| self.at[*axis]))
+    }
+
+    fn residuals(&self) -> Option<DVector<f64>> {
+        Some(DVector::from_column_slice(&self.residuals))
+    }
+
+    fn jacobian(&self) -> Option<DMatrix<f64>> {
+        let moved = |axis: usize, by: f64| {
+            let mut vector = self.at.clone();
+            vector[axis] += by;
+            self.objective.residuals(&vector)
+        };
+        let mut jacobian = DMatrix::zeros(self.residuals.len(), self.free.len());
+        for (column, axis) in self.free.iter().enumerate() {
+            let (up, down) = (moved(*axis, STEP), moved(*axis, -STEP));
+            for (row, (up, down)) in up.iter().zip(&down).enumerate() {
+                jacobian[(row, column)] = (up - down) / (2.0 * STEP);
+            }
+        }
+        Some(jacobian)
+    }
+}
+
 /// Starts of the search, besides the prior's centre itself.
-const STARTS: u64 = 7;
+const STARTS: u64 = 5;
 /// How far from the centre they lie, as a logarithm.
 const SPREAD: f64 = 1.2;
-/// Starts that are refined.
+/// Starts that are polished.
 const KEPT: usize = 2;
 
 /// The best vector over the coordinates `free`, others staying at the centre.
@@ -86,7 +153,9 @@ pub(crate) fn search<O: Objective>(objective: &O, centre: &[f64], free: &[usize]
                 vector[*axis] += SPREAD * (2.0 * keyed.uniform("fit-start", &[start, *axis as u64]) - 1.0);
             }
         }
-        descend(objective, &Minimum::at(objective, vector), free, 0.4, 200)
+        // Far from the truth queues grow or vanish and slopes say little: the simplex goes first.
+        let near = descend(objective, &Minimum::at(objective, vector), free, 0.4, 100);
+        slide(objective, &near, free, 8)
     };
     let mut found: Vec<Minimum> = (0..=STARTS).into_par_iter().map(begin).collect();
     found.sort_by(|a, b| a.loss.total_cmp(&b.loss));
@@ -96,11 +165,12 @@ pub(crate) fn search<O: Objective>(objective: &O, centre: &[f64], free: &[usize]
     best.unwrap_or_else(|| Minimum::at(objective, centre.to_vec()))
 }
 
-/// Simplices of shrinking width, each begun at the best so far: a simplex that collapsed is opened again.
+/// Polishes: the simplex crosses what is rough, least squares go down what is smooth.
 pub(crate) fn refine<O: Objective>(objective: &O, minimum: Minimum, free: &[usize]) -> Minimum {
-    [0.3, -0.15, 0.08, -0.04]
-        .into_iter()
-        .fold(minimum, |best, width| descend(objective, &best, free, width, 200))
+    [0.2, -0.05].into_iter().fold(minimum, |best, width| {
+        let best = descend(objective, &best, free, width, 120);
+        slide(objective, &best, free, 8)
+    })
 }
 
 /// The best vector with one coordinate held at a value: what the others can make good for.
@@ -114,6 +184,6 @@ pub(crate) fn held<O: Objective>(
     let mut vector = near.to_vec();
     vector[axis] = value;
     let others: Vec<usize> = free.iter().copied().filter(|other| *other != axis).collect();
-    let first = descend(objective, &Minimum::at(objective, vector), &others, 0.1, 70);
-    descend(objective, &first, &others, -0.05, 40)
+    let first = slide(objective, &Minimum::at(objective, vector), &others, 5);
+    descend(objective, &first, &others, 0.05, 40)
 }

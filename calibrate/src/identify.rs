@@ -2,11 +2,13 @@
 //!
 //! A value is tried by holding the coefficient there and fitting all others anew. It is refused when the loss of the data's
 //! blocks (stretches of consecutive requests, so that what depends on each other stays together) is higher by more than
-//! [`REFUSED`] standard errors of its paired differences. The ends of the interval are the first values refused on either
+//! [`REFUSED`] standard errors of its paired differences. Losses are averaged over a few slight perturbations of all other
+//! coefficients: where requests are preempted or not the loss is rough, and the best vector is one that was lucky. The ends of the interval are the first values refused on either
 //! side, so intervals err on the wide side; a coefficient that the data do not speak of is refused nowhere.
 
 use rayon::prelude::*;
 use serde::Serialize;
+use slackwater_scenarios::Keyed;
 
 use crate::coefficients::Coefficient;
 use crate::fit::{Minimum, held};
@@ -57,7 +59,6 @@ pub(crate) fn intervals<O: Objective>(
     best: &Minimum,
     free: &[usize],
 ) -> (Vec<(usize, f64, f64)>, Option<Minimum>) {
-    let at_best = objective.blocks(&best.vector);
     let tasks: Vec<(usize, f64)> = free.iter().flat_map(|axis| [(*axis, -1.0), (*axis, 1.0)]).collect();
     let found: Vec<(usize, f64, f64, Option<Minimum>)> = tasks
         .into_par_iter()
@@ -70,7 +71,10 @@ pub(crate) fn intervals<O: Objective>(
                 {
                     better = Some(minimum.clone());
                 }
-                if refused(&objective.blocks(&minimum.vector), &at_best) {
+                if refused(
+                    &smooth(objective, &minimum.vector, axis, free),
+                    &smooth(objective, &best.vector, axis, free),
+                ) {
                     return (axis, sign, distance, better);
                 }
                 near = minimum.vector;
@@ -84,6 +88,33 @@ pub(crate) fn intervals<O: Objective>(
         mine.map_or(f64::INFINITY, |found| found.2)
     };
     (free.iter().map(|axis| (*axis, end(*axis, -1.0), end(*axis, 1.0))).collect(), better)
+}
+
+/// Perturbations of a vector, and their size as a logarithm.
+const PERTURBATIONS: u64 = 6;
+const PERTURBED_BY: f64 = 0.01;
+
+/// The blocks' losses, averaged over the same slight perturbations of all coordinates but one.
+#[expect(clippy::cast_precision_loss)]
+fn smooth<O: Objective>(objective: &O, vector: &[f64], held: usize, free: &[usize]) -> Vec<f64> {
+    let keyed = Keyed::new(0);
+    let mut sum: Vec<f64> = Vec::new();
+    for round in 0..PERTURBATIONS {
+        let mut perturbed = vector.to_vec();
+        for axis in free.iter().filter(|axis| **axis != held) {
+            // In pairs of opposite signs, so that slopes cancel.
+            let draw = 2.0 * keyed.uniform("perturb", &[round / 2, *axis as u64]) - 1.0;
+            perturbed[*axis] += PERTURBED_BY * draw * if round % 2 == 0 { 1.0 } else { -1.0 };
+        }
+        let blocks = objective.blocks(&perturbed);
+        if sum.is_empty() {
+            sum = blocks;
+        } else {
+            sum.iter_mut().zip(blocks).for_each(|(sum, block)| *sum += block);
+        }
+    }
+    sum.iter_mut().for_each(|sum| *sum /= PERTURBATIONS as f64);
+    sum
 }
 
 /// Whether the blocks' losses are higher by more than chance.

@@ -33,4 +33,6 @@ pub use limits::{Structure, limits};
 pub use objective::Part;
 pub use replay::{Drive, ReplayError, Replayed, replay};
 pub use steps::{Step, StepsError, read_steps};
-pub use validate::{Compared, Options, Rest, Skipped, Source, Validation, ValidationError, validate};
+pub use validate::{
+    Compared, Options, Rest, Skipped, Source, Validation, ValidationError, held_out, validate,
+};

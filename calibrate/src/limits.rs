@@ -131,6 +131,7 @@ pub(crate) fn plain() -> EngineProfile {
         reserve: KvReservation::default(),
         prefix_caching: false,
         front_end: FrontEnd { inbound_ms: 0.0, outbound_ms: 0.0, jitter: JITTER },
+        calibration: None,
     }
 }
 

@@ -15,11 +15,14 @@ pub(crate) struct Prior {
     pub(crate) centre: Vector,
     /// The preset it is from; `None`: from the data, roughly.
     pub(crate) preset: Option<Box<Preset>>,
+    /// Data, in whose mean loss the pull counts as one of them.
+    data: usize,
 }
 
-/// What a coefficient costs that is off by a factor of e^[`SCALE`].
-const WEIGHT: f64 = 3e-5;
-const SCALE: f64 = 1.0;
+/// A guess may be off by this factor, as a standard deviation.
+const OFF_BY: f64 = 3.0;
+/// Neighbouring requests share their fate: so many count as one.
+const ALIKE: f64 = 4.0;
 /// Of the front end, both ways.
 const FRONT_END_MS: f64 = 4.0;
 
@@ -38,7 +41,7 @@ impl Prior {
             .to_vec(),
             None => from_latencies(experiment).to_vec(),
         };
-        Self { centre: logs(&centre), preset }
+        Self { centre: logs(&centre), preset, data: 1 }
     }
 
     /// From a table of steps: the quickest tell the floor, those with most tokens what a token costs.
@@ -47,7 +50,7 @@ impl Prior {
         let tokens = |step: &Step| step.prefill_tokens + step.decode_seqs;
         let fullest = steps.iter().max_by(|a, b| tokens(a).total_cmp(&tokens(b)));
         let c_tok_us = fullest.map_or(50.0, |step| step.step_time_s * 1e6 / tokens(step));
-        Self { centre: logs(&typical(c0_ms, c_tok_us)), preset: None }
+        Self { centre: logs(&typical(c0_ms, c_tok_us)), preset: None, data: 1 }
     }
 
     /// Where the search begins, in words.
@@ -58,15 +61,23 @@ impl Prior {
         }
     }
 
-    /// The pull towards the centre, and a wall at the ends of the ranges.
-    pub(crate) fn pull(&self, vector: &[f64]) -> f64 {
-        let mut sum = 0.0;
+    /// The same, beside so many data.
+    pub(crate) fn weighed(mut self, data: usize) -> Self {
+        self.data = data.max(1);
+        self
+    }
+
+    /// The pull towards the centre, and a wall at the ends of the ranges: the squares of these.
+    pub(crate) fn residuals(&self, vector: &[f64]) -> Vec<f64> {
+        let mut residuals = Vec::new();
+        #[expect(clippy::cast_precision_loss)]
+        let pull = (ALIKE / self.data as f64).sqrt() / OFF_BY.ln();
         for ((coefficient, log), centre) in Coefficient::ALL.into_iter().zip(vector).zip(&self.centre) {
             let (low, high) = coefficient.range();
-            let out = (low.ln() - log).max(log - high.ln()).max(0.0);
-            sum += out * out + WEIGHT * ((log - centre) / SCALE).powi(2);
+            residuals.push(10.0 * (low.ln() - log).max(log - high.ln()).max(0.0));
+            residuals.push(pull * (log - centre));
         }
-        sum
+        residuals
     }
 }
 

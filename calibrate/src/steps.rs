@@ -74,6 +74,8 @@ pub fn read_steps(path: &Path) -> Result<Vec<Step>, StepsError> {
 }
 
 const LEAST: usize = 20;
+/// By how much single steps are off, as a logarithm.
+const SCALE: f64 = 0.05;
 
 /// The steps as measured against the formula.
 pub(crate) struct Steps {
@@ -81,7 +83,7 @@ pub(crate) struct Steps {
     pub(crate) prior: Prior,
 }
 
-/// Steps in a block.
+/// Blocks of a table.
 const BLOCKS: usize = 12;
 
 impl Steps {
@@ -104,22 +106,25 @@ impl Steps {
             + value(Coefficient::CSeqUs) * step.decode_seqs
             + value(Coefficient::CKvUs) * step.kv_tokens
             + value(Coefficient::CAttnUsPerToken2) * step.attention_pairs.unwrap_or(0.0);
-        robust((us / 1e6 / step.step_time_s).ln())
+        robust((us / 1e6 / step.step_time_s).ln() / SCALE)
     }
-}
-
-#[expect(clippy::cast_precision_loss)]
-fn mean(steps: &[Step], vector: &[f64]) -> f64 {
-    steps.iter().map(|step| Steps::of_step(step, vector)).sum::<f64>() / steps.len() as f64
 }
 
 impl Objective for Steps {
-    fn loss(&self, vector: &[f64]) -> f64 {
-        mean(&self.steps, vector) + self.prior.pull(vector)
+    #[expect(clippy::cast_precision_loss)]
+    fn residuals(&self, vector: &[f64]) -> Vec<f64> {
+        let weight = 1.0 / (self.steps.len() as f64).sqrt();
+        let mut residuals = self.prior.residuals(vector);
+        residuals.extend(self.steps.iter().map(|step| weight * Self::of_step(step, vector)));
+        residuals
     }
 
+    #[expect(clippy::cast_precision_loss)]
     fn blocks(&self, vector: &[f64]) -> Vec<f64> {
         let size = self.steps.len().div_ceil(BLOCKS).max(1);
-        self.steps.chunks(size).map(|block| mean(block, vector)).collect()
+        let of_block = |block: &[Step]| {
+            block.iter().map(|step| Self::of_step(step, vector).powi(2)).sum::<f64>() / block.len() as f64
+        };
+        self.steps.chunks(size).map(of_block).collect()
     }
 }

@@ -83,7 +83,7 @@ pub enum Source {
     /// A given profile, or a preset.
     Given {
         /// The profile.
-        profile: EngineProfile,
+        profile: Box<EngineProfile>,
     },
 }
 
@@ -170,7 +170,7 @@ pub fn validate(
     let mut result =
         Validation { experiments: Vec::new(), skipped: Vec::new(), profile: None, profiles: Vec::new() };
     if let Some(profile) = &options.profile {
-        result.profiles.push(Source::Given { profile: profile.clone() });
+        result.profiles.push(Source::Given { profile: Box::new(profile.clone()) });
         for experiment in experiments {
             result.experiments.push(compare(experiment, None, profile, 0, options)?);
         }
@@ -266,7 +266,7 @@ fn alone(
         return Err(ValidationError::Nothing(experiment.name.clone()));
     };
     result.experiments.push(compare(experiment, None, &profile, index, options)?);
-    result.profiles.push(Source::Given { profile });
+    result.profiles.push(Source::Given { profile: Box::new(profile) });
     Ok(())
 }
 
@@ -334,6 +334,23 @@ fn compare(
         assumed,
         hash: experiment.hash.clone(),
     })
+}
+
+/// The requests that were not fitted, as recorded and as the profile predicts them; `None` when all were.
+///
+/// # Errors
+/// When the profile is no engine.
+pub fn held_out(part: &Part<'_>, profile: &EngineProfile, seed: u64) -> Result<Option<Rest>, ReplayError> {
+    let experiment = part.experiment;
+    let rest = |at: usize| !part.fitted[at] && experiment.rows[at].answer.is_some();
+    if !(0..experiment.rows.len()).any(rest) {
+        return Ok(None);
+    }
+    let replayed = replay(experiment, profile, Drive::Open, seed)?;
+    Ok(Some(Rest {
+        measured: measured(&experiment.rows, rest),
+        predicted: predicted(experiment, &replayed, rest),
+    }))
 }
 
 /// The figures as replayed. Latencies are compared for requests that were answered; failures are the simulated engine's own.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::calibrate_args::Validate;
+use crate::calibrate_args::{Calibrate, Validate};
 use crate::demo::Demo;
 use crate::run_args::{Control, DeploymentCommand, History, Run, Status};
 use crate::serve_args::{Gateway, Replica};
@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// Is the engine model right? Recorded servers beside what is predicted of them, after a fit to some of the data.
     #[command(after_help = crate::calibrate_args::EXIT_CODES)]
     Validate(Validate),
+    /// Measure a server that is out of rotation, and write its engine profile.
+    #[command(after_help = crate::calibrate_args::EXIT_CODES)]
+    Calibrate(Calibrate),
     /// Carry a plan out on the replicas of this machine.
     #[command(after_help = crate::run_args::EXIT_CODES)]
     Run(Run),

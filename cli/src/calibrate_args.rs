@@ -9,6 +9,66 @@ pub(crate) const EXIT_CODES: &str = "Exit codes:
   1  the input can't be used
   2  wrong arguments";
 
+/// Arguments of `calibrate`.
+#[derive(Debug, Args)]
+pub(crate) struct Calibrate {
+    /// The server, out of rotation: http://HOST:PORT. It will be saturated for a while.
+    #[arg(long)]
+    pub(crate) url: String,
+
+    /// Write the engine profile to this file; without it, to standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Keep what was measured in this folder, as an experiment that `validate` reads.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) record: Option<PathBuf>,
+
+    /// How long the load may last, seconds.
+    #[arg(long, default_value_t = 180, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(10..=3600))]
+    pub(crate) budget_s: u64,
+
+    /// Most requests a second where they come at random.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_rate: Option<f64>,
+
+    /// Most requests at once.
+    #[arg(long, default_value_t = 192, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) most_at_once: u32,
+
+    /// The longest prompt and answer together that is tried; no more than the server takes.
+    #[arg(long, default_value_t = 8192, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(64..))]
+    pub(crate) longest: u32,
+
+    /// The engine's --max-num-seqs, which no server tells.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_num_seqs: Option<u32>,
+
+    /// The engine's --max-num-batched-tokens, likewise.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_num_batched_tokens: Option<u32>,
+
+    /// Tokens the KV cache holds, where the server does not tell.
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) kv_cache_tokens: Option<u64>,
+
+    /// The GPU's name, as in `presets list gpus`; the search begins at its data sheet.
+    #[arg(long)]
+    pub(crate) gpu: Option<String>,
+
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// The seed of the load and of the search.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// Print profile, intervals and errors as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Arguments of `validate`.
 #[derive(Debug, Args)]
 pub(crate) struct Validate {

@@ -2,6 +2,7 @@
 
 mod args;
 mod backtest;
+mod calibrate;
 mod calibrate_args;
 mod check;
 mod control;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Plan(arguments) => {
             return plan::plan(&arguments).unwrap_or_else(|error| output::failed(&error));
         }
+        Command::Calibrate(arguments) => calibrate::calibrate(&arguments),
         Command::Validate(arguments) => validate::validate(&arguments),
         Command::Run(arguments) => return run::run(&arguments),
         Command::Status(arguments) => control::status(&arguments),

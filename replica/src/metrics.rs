@@ -10,8 +10,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use slackwater_engine::{Replica, StepTimeForm};
+use slackwater_engine::{Replica, ReplicaConfig, StepTimeForm};
 
 const TTFT: [f64; 22] = [
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0,
@@ -55,7 +56,12 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(served_name: &str, max_model_len: u32, stuck_gauge: bool) -> Self {
+    pub(crate) fn new(
+        served_name: &str,
+        config: &ReplicaConfig,
+        max_model_len: u32,
+        stuck_gauge: bool,
+    ) -> Self {
         let labels = [("model_name".into(), served_name.to_owned().into()), ("engine".into(), "0".into())];
         let mut all = Registry::with_labels(labels.into_iter());
         let registry = &mut all;
@@ -70,6 +76,13 @@ impl Metrics {
         let prefix_hits = counter(registry, "prefix_cache_hits", "Tokens found in the prefix cache");
         let prompt_tokens = counter(registry, "prompt_tokens", "Prompt tokens of requests");
         let generation_tokens = counter(registry, "generation_tokens", "Tokens generated");
+        // vLLM counts its null block too, which no request can have.
+        let cache = [
+            ("block_size", config.block_size.to_string()),
+            ("num_gpu_blocks", (config.kv_blocks + 1).to_string()),
+            ("enable_prefix_caching", if config.prefix_caching { "True" } else { "False" }.to_owned()),
+        ];
+        registry.register("vllm:cache_config", "The KV cache as it is set up", Info::new(cache.to_vec()));
         let success = Family::<Reason, Counter>::default();
         registry.register("vllm:request_success", "Requests that ended", success.clone());
         for finished_reason in ["stop", "length", "abort"] {

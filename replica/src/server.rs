@@ -190,7 +190,7 @@ fn shared(options: &Options, orders: &mpsc::UnboundedSender<Order>) -> Result<Sh
     let kv_tokens = u64::from(config.kv_blocks) * u64::from(config.block_size);
     let max_model_len = u32::try_from(kv_tokens).unwrap_or(u32::MAX).min(options.max_model_len);
     let stuck = options.faults.contains(&Fault::StuckGauge);
-    let metrics = Arc::new(Metrics::new(&options.served_name, max_model_len, stuck));
+    let metrics = Arc::new(Metrics::new(&options.served_name, config, max_model_len, stuck));
     let (failed, mut failures) = mpsc::unbounded_channel();
     let engine = Engine::start(
         &options.profile,

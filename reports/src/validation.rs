@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use slackwater_calibrate::{Compared, Estimate, Figures, Fitted, Known, Source, Spread, Validation};
+use slackwater_calibrate::{Compared, Estimate, Figures, Fitted, Known, Rest, Source, Spread, Validation};
 
 const COLUMNS: usize = 80;
 
@@ -65,6 +65,14 @@ fn experiment(text: &mut String, compared: &Compared) {
         let _ = writeln!(text, "{}", wrapped(&format!("{assumed}."), "  "));
     }
     text.push('\n');
+}
+
+/// What was held out of a fit, beside what was predicted of it.
+#[must_use]
+pub fn rest_text(rest: &Rest) -> String {
+    let mut text = String::new();
+    table(&mut text, &format!("{} held out", rest.measured.requests), &rest.measured, &rest.predicted);
+    text
 }
 
 fn table(text: &mut String, of: &str, measured: &Figures, predicted: &Figures) {

@@ -10,6 +10,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::calibration::Calibration;
+
 /// The words by which the source of a profile says that it was computed from a data sheet.
 pub const PRESET_MARK: &str = "roofline preset";
 
@@ -61,6 +63,9 @@ pub struct EngineProfile {
     /// Delays outside the engine: HTTP, tokenising, detokenising.
     #[serde(default)]
     pub front_end: FrontEnd,
+    /// The measurement behind it; none for data sheets and guesses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref)] // serde wants it so

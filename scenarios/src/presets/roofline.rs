@@ -205,6 +205,7 @@ impl Preset {
             reserve: KvReservation::default(),
             prefix_caching: false,
             front_end: FrontEnd::default(),
+            calibration: None,
         })
     }
 

@@ -1,0 +1,51 @@
+//! What is known of a measured profile: when, how far it reaches, how far off it was on what it was not fitted to.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The measurement behind a profile, as `slackwater calibrate` writes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// The day, `2026-11-23`.
+    pub date: String,
+    /// The engine and its version, as the server says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
+    /// The GPU, where it could be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
+    /// Requests it was fitted to.
+    pub requests: u32,
+    /// The longest prompt measured.
+    pub prompt_tokens_up_to: u32,
+    /// The longest prompt and answer together.
+    pub context_tokens_up_to: u32,
+    /// Most requests in flight at once.
+    pub in_flight_up_to: u32,
+    /// How far the means were off on a part of the load it was not fitted to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_out: Option<HoldOut>,
+    /// Of each coefficient, the values that the data do not refuse.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub intervals: BTreeMap<String, [f64; 2]>,
+    /// Coefficients that the data do not speak of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_identified: Vec<String>,
+}
+
+/// Predicted over measured, less one, of means on data that were held out.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HoldOut {
+    /// Requests in it.
+    pub requests: u32,
+    /// Of the time to the first token.
+    pub ttft_mean: f64,
+    /// Of the time of a token after the first.
+    pub tpot_mean: f64,
+    /// Of the whole request.
+    pub e2e_mean: f64,
+}
