@@ -474,7 +474,7 @@ mod tests {
         let (processes, place) = processes(
             folder.path(),
             "['/no/such/engine', 'x']",
-            "['sh', '-c', 'echo out of memory; exit 1']",
+            "['sh', '-c', 'sleep 0.1; echo out of memory; exit 1']",
         );
         let missing = processes.start(&place, VersionRef::From).await.unwrap_err();
         assert!(missing.reason.contains("/no/such/engine") && !missing.retryable, "{missing}");

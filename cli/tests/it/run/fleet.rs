@@ -136,18 +136,17 @@ impl Fleet {
 
     /// The same with a deployment file that was changed.
     pub(crate) fn start_with(spec: &Spec, change: impl Fn(String) -> String) -> Fleet {
-        Fleet::start_by(
-            spec,
-            |text, _| change(text),
-            |fleet, deployment| {
-                let processes = Processes::new(deployment.clone());
-                fleet.runtime.block_on(async {
-                    for place in &deployment.replicas {
-                        processes.start(place, VersionRef::From).await.unwrap();
-                    }
-                });
-            },
-        )
+        Fleet::start_by(spec, |text, _| change(text), Fleet::start_processes)
+    }
+
+    /// Starts the old version everywhere as plain processes.
+    pub(crate) fn start_processes(&self, deployment: &Deployment) {
+        let processes = Processes::new(deployment.clone());
+        self.runtime.block_on(async {
+            for place in &deployment.replicas {
+                processes.start(place, VersionRef::From).await.unwrap();
+            }
+        });
     }
 
     /// The same with replicas that are started otherwise.

@@ -12,6 +12,7 @@ mod docker;
 mod dockerd;
 mod faults;
 mod fleet;
+mod gguf;
 mod hooks;
 mod llama;
 mod orders;

@@ -239,7 +239,7 @@ impl Manager {
                 state["pid"] = json!(0);
             }),
             "deactivating" if now() > state["kill_at"].as_f64().unwrap_or(f64::MAX) => {
-                self.signal(unit, "KILL")
+                self.signal(unit, "KILL");
             }
             "active" if gone => {
                 // How it ended is not known to whoever is not its parent: for `on-failure` it is taken to have failed.

@@ -32,8 +32,11 @@ pub(super) struct Changes {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Made {
     pub(super) body: Value,
-    pub(super) networks: Vec<(String, Value)>,
+    pub(super) networks: Vec<Attached>,
 }
+
+/// A network, and how a container is attached to it.
+type Attached = (String, Value);
 
 /// A container like `old`, whose image is `old_image` (`Null` where it is here no longer: then nothing is known to be from it).
 pub(super) fn likeness(old: &Value, old_image: &Value, changes: &Changes) -> Made {
@@ -152,7 +155,7 @@ fn forget_given_names(old: &Value, mode: &str, config: &mut Map<String, Value>) 
 }
 
 /// How it is attached to its networks: what was asked for, not what came of it.
-fn endpoints(old: &Value, mode: &str) -> (Option<(String, Value)>, Vec<(String, Value)>) {
+fn endpoints(old: &Value, mode: &str) -> (Option<Attached>, Vec<Attached>) {
     if mode == "host" || mode == "none" || mode.starts_with("container:") {
         return (None, Vec::new());
     }
