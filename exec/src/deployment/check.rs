@@ -308,7 +308,15 @@ url = "http://127.0.0.1:2"
     #[test]
     fn the_schema_names_every_table() {
         let schema = serde_json::to_string(&Deployment::json_schema()).unwrap();
-        for word in ["confirm_listen", "haproxy", "env_from", "resolved_root", "memory_mib"] {
+        for word in [
+            "confirm_listen",
+            "haproxy",
+            "env_from",
+            "resolved_root",
+            "memory_mib",
+            "env_file",
+            "environment_file",
+        ] {
             assert!(schema.contains(word), "{word}");
         }
     }

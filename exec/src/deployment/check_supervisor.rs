@@ -194,3 +194,83 @@ fn socket(socket: &str) -> Result<(), DeploymentError> {
         .map(|_| ())
         .map_err(|reason| value("supervisor.socket", format!("`{socket}`"), reason))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A deployment of two replicas with this supervisor and these versions.
+    fn read(supervisor: &str, from: &str, to: &str) -> Result<Deployment, String> {
+        let text = format!(
+            "schema = 'slackwater.deployment/1'\ndirectory = 'state'\nengine = {{ kind = 'vllm' }}\n\
+             balancer = {{ kind = 'gateway', admin = 'unix:/g' }}\n[supervisor]\n{supervisor}\n[versions.from]\n{from}\n[versions.to]\n{to}\n\
+             [[replicas]]\nname = 'a'\nurl = 'http://127.0.0.1:1'\nvalues = {{ slot = 'A' }}\nunit = 'chat@0.service'\n\
+             [[replicas]]\nname = 'b'\nurl = 'http://127.0.0.1:2'\nvalues = {{ slot = 'B' }}\n"
+        );
+        Deployment::parse(&text, Path::new("/etc/fleet")).map_err(|error| error.to_string())
+    }
+
+    const COMPOSE: &str = "kind = 'compose'\ndirectory = 'chat'\nproject = 'chat'";
+    const ROOT: &str = "identity = { root = '/m/1' }";
+
+    #[test]
+    fn good_ones_are_read_and_written_again() {
+        let variables = format!("env = {{ '{{slot}}_TAG' = 'v1' }}\n{ROOT}");
+        for (supervisor, version) in [
+            ("kind = 'docker'", "image = 'vllm:{version}'"),
+            (&*format!("{COMPOSE}\nenv_file = '.env'"), &*variables),
+            (&*format!("{COMPOSE}\noverride_file = 'o.yaml'"), "image = 'a'"),
+            ("kind = 'systemd'\nuser = true", "command = ['/bin/serve', '{port}']"),
+            ("kind = 'systemd'\nenvironment_file = '/etc/{name}.env'", "env = { MODEL = 'x' }"),
+        ] {
+            let deployment = read(supervisor, version, version).unwrap();
+            let written = toml::to_string(&deployment).unwrap();
+            assert_eq!(Deployment::parse(&written, Path::new("/")).unwrap(), deployment);
+        }
+        let compose = read(&format!("{COMPOSE}\nenv_file = '.env'"), &variables, &variables).unwrap();
+        let SupervisorSpec::Compose(compose) = compose.supervisor else { panic!("it is of Compose") };
+        assert_eq!(compose.env_file.as_deref(), Some(Path::new("/etc/fleet/chat/.env")));
+        let docker = read("kind = 'docker'", "image = 'vllm:{version}'", "image = 'vllm:{version}'").unwrap();
+        assert_eq!((docker.replicas[0].unit(), docker.replicas[1].unit()), ("chat@0.service", "b"));
+        let hash = |version| docker.definition_hash(&docker.replicas[0], version);
+        assert_ne!(hash(VersionRef::From), hash(VersionRef::To), "the image counts");
+    }
+
+    #[test]
+    fn mistakes_are_named_with_what_would_be_right() {
+        let image = "image = 'a'";
+        let both = format!("{COMPOSE}\nenv_file = '.env'\noverride_file = 'o.yaml'");
+        let variables = format!("{COMPOSE}\nenv_file = '.env'");
+        for (supervisor, version, said) in [
+            ("kind = 'process'", "command = ['x']\nimage = 'a'", "a process has none"),
+            ("kind = 'docker'", "", "versions.from is empty"),
+            ("kind = 'docker'\nsocket = '/var/run/docker.sock'", image, "supervisor.socket"),
+            ("kind = 'docker'", "image = '{tag}'", "known are name, url"),
+            ("kind = 'docker'", "image = 'a'\ndirectory = '/x'", "working folder stays as it is"),
+            (COMPOSE, image, "one of them: the file that is edited"),
+            (&*both, image, "one of them: the file that is edited"),
+            (&*variables, "env = { TAG = 'v1' }\nidentity = { root = '/m' }", "`TAG` for both a and b"),
+            (&*variables, "env = { '{slot}_TAG' = 'v1' }", "something by which the version is told"),
+            (
+                &*variables,
+                &*format!("env = {{ '{{slot}}-TAG' = 'v1' }}\n{ROOT}"),
+                "names of letters, digits and `_`",
+            ),
+            (&*variables, &*format!("env = {{ '{{slot}}_TAG' = \"it's\" }}\n{ROOT}"), "a quote"),
+            (&*variables, &*format!("command = ['x']\n{ROOT}"), "an override file"),
+            ("kind = 'systemd'", "command = ['serve']", "an absolute path first"),
+            ("kind = 'systemd'", "command = ['/x']\nenv_from = { A = 'B' }", "LoadCredential="),
+            (
+                "kind = 'systemd'\nenvironment_file = 'chat.env'",
+                "env = { '{slot}' = 'x' }",
+                "an absolute path, as in the unit",
+            ),
+            ("kind = 'systemd'\nenvironment_file = '/e'", "env = { A = 'x' }", "`A` for both a and b"),
+        ] {
+            let error = read(supervisor, version, version).unwrap_err();
+            assert!(error.contains(said), "{supervisor} / {version}: {error}");
+        }
+    }
+}

@@ -185,7 +185,6 @@ fn every_step_of_a_change_of_containers_may_be_the_last() {
     let first = dockerd.inspect("chat-0");
     let grace = std::time::Duration::from_secs(2);
     let all = std::slice::from_ref(place);
-    let wait = |what: &str| eprintln!("{what}");
     // What the steps make, and the state after each of them, made by hand out of the whole.
     let after_step: [&[&[&str]]; 5] = [
         &[],
@@ -220,7 +219,6 @@ fn every_step_of_a_change_of_containers_may_be_the_last() {
         });
     };
     for (index, steps) in after_step.iter().enumerate() {
-        wait(&format!("step {index}"));
         run(VersionRef::To, steps);
         assert_eq!(image(&dockerd, "chat-0"), "slackwater-test:v2 true");
         let gone = index == 4;
