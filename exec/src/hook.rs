@@ -1,5 +1,7 @@
 //! Commands of the operator's own: argument vectors, never a shell's line.
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -47,12 +49,26 @@ pub(crate) fn filled(
 
 /// Runs an argument vector; what it printed, trimmed. Exit code 75 (`EX_TEMPFAIL`) and time-outs may be tried again.
 pub(crate) async fn run(what: &str, arguments: &[String], within: Duration) -> Result<String, Trouble> {
+    run_in(what, arguments, within, None, &[]).await
+}
+
+/// The same in a folder and with further variables.
+pub(crate) async fn run_in(
+    what: &str,
+    arguments: &[String],
+    within: Duration,
+    folder: Option<&Path>,
+    variables: &[(OsString, OsString)],
+) -> Result<String, Trouble> {
     let Some((program, rest)) = arguments.split_first() else {
         return Err(Trouble::lasting(format!("{what} is empty; expected a command as an argument vector")));
     };
     let mut command = Command::new(program);
     // A command that takes too long is ended with us no longer waiting for it.
-    command.args(rest).stdin(Stdio::null()).kill_on_drop(true);
+    command.args(rest).stdin(Stdio::null()).kill_on_drop(true).envs(variables.iter().cloned());
+    if let Some(folder) = folder {
+        command.current_dir(folder);
+    }
     let output = match tokio::time::timeout(within, command.output()).await {
         Ok(Ok(output)) => output,
         Ok(Err(error)) => return Err(Trouble::lasting(format!("{what}: `{program}` can't be run: {error}"))),

@@ -105,6 +105,8 @@ impl Base {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: String,
+    /// The body as it came.
+    pub(crate) bytes: Bytes,
 }
 
 impl Answer {
@@ -130,6 +132,16 @@ pub(crate) fn short(text: &str) -> String {
 
 pub(crate) async fn get(base: &Base, path: &str, within: Duration) -> Result<Answer, Trouble> {
     request(base, Method::GET, path, None, None, within).await
+}
+
+/// A request without a body.
+pub(crate) async fn send(
+    base: &Base,
+    method: Method,
+    path: &str,
+    within: Duration,
+) -> Result<Answer, Trouble> {
+    request(base, method, path, None, None, within).await
 }
 
 pub(crate) async fn send_json(
@@ -226,7 +238,7 @@ async fn over<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), BODY_MAX).collect().await;
         let body = body.map_err(|error| format!("the answer broke off: {error}"))?.to_bytes();
-        Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
+        Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned(), bytes: body })
     };
     tokio::pin!(answer);
     // The connection is driven beside the exchange and dropped with it: no task of ours outlives a request.

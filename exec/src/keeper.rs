@@ -80,7 +80,7 @@ async fn look(
         if made.process && found.is_none() {
             world.forget_process(replica);
             down.insert(replica);
-            let last = world.supervisor.last_words(place);
+            let last = world.supervisor.last_words(place).await;
             let reason = last.map_or("its process ended".to_owned(), |last| {
                 format!("its process ended; it last wrote: {last}")
             });

@@ -21,6 +21,7 @@ pub mod deployment;
 pub mod driver;
 pub mod engine;
 pub mod figures;
+mod files;
 pub mod gpu;
 mod hook;
 mod http;

@@ -7,6 +7,8 @@ use slackwater_policy::{Plan, StrategySpec, VersionRef, Window};
 use crate::clock::{Clock, SystemClock};
 use crate::deployment::Without;
 use crate::engine::distinguishable;
+use crate::hook;
+use crate::trouble::Trouble;
 use crate::weights;
 use crate::world::World;
 
@@ -19,6 +21,22 @@ pub struct Preflight {
     pub warnings: Vec<String>,
     /// Why nothing is begun.
     pub refusals: Vec<String>,
+}
+
+impl Preflight {
+    /// What an adapter has to say.
+    fn take(&mut self, prepared: Result<Vec<String>, Trouble>) {
+        let lines = match prepared {
+            Ok(lines) => lines,
+            Err(trouble) => return self.refusals.push(trouble.reason),
+        };
+        for line in lines {
+            match line.strip_prefix("warning: ") {
+                Some(warning) => self.warnings.push(warning.to_owned()),
+                None => self.will.push(line),
+            }
+        }
+    }
 }
 
 /// Room that a rollout's journal and logs can be expected to need.
@@ -61,21 +79,8 @@ pub async fn preflight(
     }
     disk(world, &mut found);
     memory(world, gpus, &mut found);
-    match world.balancer.prepare(places).await {
-        Ok(lines) => {
-            let (warnings, will): (Vec<_>, Vec<_>) =
-                lines.into_iter().partition(|line| line.starts_with("warning: "));
-            found.will.extend(will);
-            found
-                .warnings
-                .extend(warnings.into_iter().map(|line| line.trim_start_matches("warning: ").to_owned()));
-        }
-        Err(trouble) => found.refusals.push(trouble.reason),
-    }
-    match world.supervisor.prepare(places).await {
-        Ok(lines) => found.will.extend(lines),
-        Err(trouble) => found.refusals.push(trouble.reason),
-    }
+    found.take(world.balancer.prepare(places).await);
+    found.take(world.supervisor.prepare(places, hook::duration(plan.rollout.stop_grace)).await);
     if found.refusals.is_empty() {
         replicas(world, plan, &mut found).await;
     }

@@ -4,9 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use slackwater_policy::{Plan, VersionRef};
+use slackwater_policy::Plan;
 
-use crate::http::Base;
 use crate::shell::quote;
 use crate::world::World;
 
@@ -71,27 +70,22 @@ pub fn script(world: &World, plan: &Plan) -> String {
         "if command -v flock >/dev/null && ! flock -n {} true; then say 'an executor is still running here: end it first (slackwater status tells its process)'; exit 1; fi",
         quote(&world.deployment.directory.join("lock").to_string_lossy())
     ));
+    for command in world.supervisor.recovery_head() {
+        line(&command);
+    }
     let moved: Vec<_> = world.ids().filter(|id| plan.moves(*id) && !plan.is_spare(*id)).collect();
     let places: Vec<_> = moved.iter().map(|id| world.place(*id).clone()).collect();
     for place in &places {
         let (url, name) = (quote(&place.url), quote(&place.name));
-        let record = world.deployment.directory.join("processes").join(format!("{}.json", place.name));
-        let port = Base::parse(&place.url).ok().and_then(|base| base.port()).unwrap_or(0);
+        let recovery = world.supervisor.recovery(place);
         line(&format!("\n# {}", place.name));
-        // What was not started by the new definition is the old version still.
-        line(&format!(
-            "if answers {url} && ! grep -q {} {} 2>/dev/null; then",
-            world.deployment.definition_hash(place, VersionRef::To),
-            quote(&record.to_string_lossy())
-        ));
+        line(&format!("if answers {url} && ! {{ {}; }}; then", recovery.is_new));
         line(&format!("    say {name} serves"));
         line("else");
-        line(&format!("    stop_port {port}"));
         line(&format!("    say starting {name}"));
-        for command in world.supervisor.recovery(place) {
+        for command in recovery.lines {
             line(&format!("    {command}"));
         }
-        line(&format!("    rm -f {}", quote(&record.to_string_lossy())));
         line("fi");
     }
     line("\n# Every one of them must answer before it is given requests.");

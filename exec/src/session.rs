@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use slackwater_policy::{Plan, PlanError, Record, Rollout};
+use slackwater_policy::{Outcome, Plan, PlanError, Record, Rollout};
 use thiserror::Error;
 
 use crate::clock::{Clock, SystemClock};
@@ -18,6 +18,7 @@ use crate::lock::{Lock, LockError};
 use crate::preflight::{AtTime, Preflight, preflight};
 use crate::recover;
 use crate::say::Sayer;
+use crate::trouble::Trouble;
 use crate::world::World;
 
 /// Why a run did not come about, or broke off.
@@ -188,7 +189,9 @@ impl Session {
         let id = match &self.resumes {
             Some(listed) => listed.id,
             None => {
-                self.world.balancer.save().await.map_err(|trouble| SessionError::File(trouble.reason))?;
+                let failed = |trouble: Trouble| SessionError::File(trouble.reason);
+                self.world.balancer.save().await.map_err(failed)?;
+                self.world.supervisor.save(&self.world.deployment.replicas).await.map_err(failed)?;
                 recover::write(&self.world, &self.plan).map_err(SessionError::File)?;
                 let deployment = toml::to_string(&*self.world.deployment).map_err(|error| {
                     SessionError::File(format!("the deployment can't be written: {error}"))
@@ -198,6 +201,7 @@ impl Session {
         };
         let (_socket, requests) = control::listen(&directory)?;
         let log = open_log(&directory, id)?;
+        let world = Arc::clone(&self.world);
         let setup = Setup {
             plan: self.plan,
             world: self.world,
@@ -209,7 +213,20 @@ impl Session {
             leave_when_held: self.options.leave_when_held,
             go_on: self.options.go_on,
         };
-        Ok(Driver::new(setup, Logged { view, log, sayer: Sayer::default() })?.run().await?)
+        let ended = Driver::new(setup, Logged { view, log, sayer: Sayer::default() })?.run().await?;
+        if let Ended::Over(Outcome::Completed, _) = &ended {
+            release(&world, open_log(&directory, id)?).await;
+        }
+        Ok(ended)
+    }
+}
+
+/// What was kept of the old version is needed no longer. A failure is no reason to say that the rollout failed: the next one clears up.
+async fn release(world: &World, mut log: File) {
+    let done = world.supervisor.release(&world.deployment.replicas).await;
+    let lines = done.unwrap_or_else(|trouble| vec![format!("warning: {trouble}")]);
+    for line in lines {
+        let _ = writeln!(log, "{} {line}", SystemClock.wall());
     }
 }
 

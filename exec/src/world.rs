@@ -85,7 +85,8 @@ impl World {
 
     /// Whether a look at a replica starts programs.
     pub(crate) fn speaks_by_commands(&self) -> bool {
-        let by_commands = matches!(self.deployment.supervisor, SupervisorSpec::Command(_));
+        let by_commands =
+            matches!(self.deployment.supervisor, SupervisorSpec::Command(_) | SupervisorSpec::Systemd(_));
         by_commands || matches!(self.deployment.balancer, BalancerSpec::Command(_))
     }
 
@@ -248,6 +249,7 @@ impl World {
             let words = self
                 .supervisor
                 .last_words(place)
+                .await
                 .map_or(String::new(), |words| format!("; it last wrote: {words}"));
             return Err(Trouble::lasting(format!("its process is gone{words}")));
         }

@@ -10,7 +10,6 @@
 //! established connections to its port are counted, which after a reload are those of requests (idle ones end with the old workers).
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use tokio::time::Instant;
 use super::nginx_include::{Include, word};
 use super::{Balancer, Member};
 use crate::deployment::{NginxSpec, Place};
+use crate::files::write_whole;
 use crate::hook;
 use crate::http::{self, Base, our_ports, short};
 use crate::procfs;
@@ -104,14 +104,8 @@ impl Nginx {
         entries.filter_map(|entry| generation(entry.ok()?.file_name().to_str()?)).max()
     }
 
-    /// Writes a file whole or not at all.
     fn write(path: &Path, text: &str) -> Result<(), Trouble> {
-        let beside = path.with_extension("slackwater-new");
-        let written = fs::File::create(&beside)
-            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&beside, path));
-        written.map_err(|error| {
-            let _ = fs::remove_file(&beside);
+        write_whole(path, text).map_err(|error| {
             Trouble::lasting(format!(
                 "{} can't be written: {error}; check the folder's permissions and space",
                 path.display()

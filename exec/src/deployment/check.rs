@@ -28,7 +28,11 @@ pub enum DeploymentError {
     Replicas(String),
 }
 
-fn value(key: impl Into<String>, found: impl ToString, expected: impl Into<String>) -> DeploymentError {
+pub(super) fn value(
+    key: impl Into<String>,
+    found: impl ToString,
+    expected: impl Into<String>,
+) -> DeploymentError {
     DeploymentError::Value { key: key.into(), found: found.to_string(), expected: expected.into() }
 }
 
@@ -69,6 +73,7 @@ impl Deployment {
             self.check_commands(index)?;
         }
         self.check_balancer()?;
+        self.check_supervisor()?;
         self.check_secrets()
     }
 
@@ -88,6 +93,8 @@ impl Deployment {
             }
             self.plain_environment(place, version)
                 .map_err(|reason| value(key("env"), "not to be filled in", reason))?;
+            self.image(place, version)
+                .map_err(|reason| value(key("image"), "not to be filled in", reason))?;
             if let Some(directory) = &definition.directory {
                 fill(directory, place, Some(version), &[])
                     .map_err(|reason| value(key("directory"), "not to be filled in", reason))?;
@@ -301,7 +308,15 @@ url = "http://127.0.0.1:2"
     #[test]
     fn the_schema_names_every_table() {
         let schema = serde_json::to_string(&Deployment::json_schema()).unwrap();
-        for word in ["confirm_listen", "haproxy", "env_from", "resolved_root", "memory_mib"] {
+        for word in [
+            "confirm_listen",
+            "haproxy",
+            "env_from",
+            "resolved_root",
+            "memory_mib",
+            "env_file",
+            "environment_file",
+        ] {
             assert!(schema.contains(word), "{word}");
         }
     }

@@ -90,7 +90,8 @@ impl Deployment {
             self.plain_environment(place, version).unwrap_or_default(),
             (&definition.env_from, &definition.env_files, &definition.directory),
         );
-        let text = serde_json::to_string(&started).unwrap_or_default();
+        let mut text = serde_json::to_string(&started).unwrap_or_default();
+        text.extend(self.image(place, version).ok().flatten());
         Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -104,7 +105,17 @@ impl Deployment {
         version: VersionRef,
     ) -> Result<Vec<(String, String)>, String> {
         let env = self.versions.of(version).env.iter();
-        env.map(|(name, value)| Ok((name.clone(), fill(value, place, Some(version), &[])?))).collect()
+        let filled = |text: &String| fill(text, place, Some(version), &[]);
+        env.map(|(name, value)| Ok((filled(name)?, filled(value)?))).collect()
+    }
+
+    /// The image of a version at a place.
+    ///
+    /// # Errors
+    /// When a placeholder is not known.
+    pub fn image(&self, place: &Place, version: VersionRef) -> Result<Option<String>, String> {
+        let image = self.versions.of(version).image.as_ref();
+        image.map(|image| fill(image, place, Some(version), &[])).transpose()
     }
 }
 
@@ -130,6 +141,7 @@ mod tests {
             url: "http://127.0.0.1:8002".to_owned(),
             gpus: vec![2, 3],
             server: None,
+            unit: None,
             weight: 100,
             log: None,
             values: BTreeMap::from([("numa".to_owned(), "1".to_owned())]),

@@ -4,7 +4,9 @@
 //! unknown key is an error. `exec/README.md` has a commented example.
 
 mod check;
+mod check_supervisor;
 mod fill;
+mod supervisors;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use thiserror::Error;
 
 pub use check::DeploymentError;
 pub(crate) use fill::fill;
+pub use supervisors::{ComposeSpec, DockerSpec, SupervisorHooks, SupervisorSpec, SystemdSpec};
 
 /// The schema id this crate reads.
 pub const SCHEMA: &str = "slackwater.deployment/1";
@@ -161,33 +164,6 @@ pub struct BalancerHooks {
     pub within: Span,
 }
 
-/// What starts and stops replicas.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum SupervisorSpec {
-    /// Slackwater itself: each replica is a process in a session of its own, and outlives the executor.
-    #[default]
-    Process,
-    /// Commands of yours.
-    Command(Box<SupervisorHooks>),
-}
-
-/// A supervisor that is spoken to by commands. `{version}` is `from` or `to`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SupervisorHooks {
-    /// Ensures that a process of `{version}` runs; must not wait for it to be ready.
-    pub start: Vec<String>,
-    /// Ensures that it is gone; `{grace}` seconds between asking and killing.
-    pub stop: Vec<String>,
-    /// Prints `running` or `gone`.
-    pub state: Vec<String>,
-    /// How long `start` and `state` may take; `stop` has the grace on top.
-    #[serde(default = "half_a_minute", with = "human")]
-    #[schemars(with = "String")]
-    pub within: Span,
-}
-
 fn half_a_minute() -> Span {
     Span::from_secs(30)
 }
@@ -321,14 +297,19 @@ impl Versions {
 
 /// One version, as it is started here.
 ///
-/// In `command`, `env` and `directory` these are put in: `{name}`, `{url}`, `{host}`, `{port}`, `{gpus}` (as `0,1`), `{version}` (`from` or
+/// In `command`, `image`, `env` and `directory` these are put in: `{name}`, `{url}`, `{host}`, `{port}`, `{gpus}` (as `0,1`), `{version}` (`from` or
 /// `to`), `{server}` and what the replica's `values` have. A literal brace is written twice.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Definition {
-    /// The process, as an argument vector. Not used with `supervisor.kind = "command"`.
+    /// The process, as an argument vector; with Docker and Compose the container's command, where it is to be another than the image's. Not
+    /// used with `supervisor.kind = "command"`.
     pub command: Vec<String>,
-    /// Variables of its environment, on top of the executor's own. No secrets: this file is copied into the journal.
+    /// The image, with Docker and Compose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Variables of its environment, on top of the executor's own, the container's or the unit's; or those that are set in Compose's `.env`
+    /// or in a unit's environment file. No secrets: this file is copied into the journal.
     pub env: BTreeMap<String, String>,
     /// Variables taken from the executor's environment under another name: theirs = ours. For secrets.
     pub env_from: BTreeMap<String, String>,
@@ -385,6 +366,9 @@ pub struct Place {
     /// Its name in the balancer; by default its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// Its container, Compose service or systemd unit; by default called as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
     /// Its usual weight in the balancer.
     #[serde(default = "usual_weight")]
     pub weight: u16,
@@ -404,6 +388,11 @@ impl Place {
     /// Its name in the balancer.
     pub fn server(&self) -> &str {
         self.server.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Its container, Compose service or systemd unit.
+    pub fn unit(&self) -> &str {
+        self.unit.as_deref().unwrap_or(&self.name)
     }
 }
 
@@ -449,6 +438,7 @@ impl Deployment {
         if let BalancerSpec::Nginx(nginx) = &mut deployment.balancer {
             nginx.include = beside.join(&nginx.include);
         }
+        deployment.supervisor.resolve(beside);
         deployment.check()?;
         Ok(deployment)
     }

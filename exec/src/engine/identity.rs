@@ -10,7 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use slackwater_policy::VersionRef;
 
-use crate::deployment::{Definition, Deployment, Identity, Place};
+use crate::deployment::{Definition, Deployment, Identity, Place, SupervisorSpec};
 use crate::http::Answer;
 use crate::supervisor::Running;
 
@@ -23,6 +23,8 @@ pub(crate) struct Seen {
     config_sha256: Option<String>,
     engine_version: Option<String>,
     arguments: Option<Vec<String>>,
+    /// The version that it was started as, by its supervisor's word.
+    supervised: Option<VersionRef>,
 }
 
 impl Seen {
@@ -46,11 +48,15 @@ impl Seen {
             config_sha256,
             engine_version,
             arguments: running.map(|running| running.arguments.clone()).filter(|it| !it.is_empty()),
+            supervised: running.and_then(|running| running.version),
         }
     }
 
     /// The one version that it can be.
     pub(crate) fn version(&self, deployment: &Deployment, place: &Place) -> Option<VersionRef> {
+        if by_supervisor(deployment) {
+            return self.supervised;
+        }
         let is = |version: VersionRef| {
             let definition = deployment.versions.of(version);
             let command = deployment.arguments(place, version).unwrap_or_default();
@@ -102,6 +108,21 @@ impl Seen {
     }
 }
 
+fn bare(definition: &Definition) -> bool {
+    definition.identity == Identity::default()
+}
+
+/// Whether the supervisor's word is all there is: image and environment of a container, environment of a unit, beside the arguments.
+fn by_supervisor(deployment: &Deployment) -> bool {
+    let (from, to) = (&deployment.versions.from, &deployment.versions.to);
+    let knows = match &deployment.supervisor {
+        SupervisorSpec::Docker(_) | SupervisorSpec::Systemd(_) => true,
+        SupervisorSpec::Compose(compose) => compose.override_file.is_some(),
+        SupervisorSpec::Process | SupervisorSpec::Command(_) => false,
+    };
+    knows && bare(from) && bare(to)
+}
+
 /// Whether nothing can be both versions.
 ///
 /// # Errors
@@ -110,9 +131,18 @@ pub(crate) fn distinguishable(deployment: &Deployment, place: &Place) -> Result<
     let (from, to) = (&deployment.versions.from, &deployment.versions.to);
     let remedy = "set versions.from.identity and versions.to.identity to something in which they differ: model, root, resolved_root, \
                   config_sha256, engine_version or arguments";
-    let bare = |definition: &Definition| definition.identity == Identity::default();
     if bare(from) != bare(to) {
         return Err(format!("only one of the versions has an identity; {remedy}"));
+    }
+    if by_supervisor(deployment) {
+        let told = |version| {
+            let environment = deployment.plain_environment(place, version).unwrap_or_default();
+            (deployment.image(place, version), deployment.arguments(place, version), environment)
+        };
+        if told(VersionRef::From) == told(VersionRef::To) {
+            return Err(format!("both versions have the same image, arguments and environment; {remedy}"));
+        }
+        return Ok(());
     }
     if bare(from) {
         let arguments = |version| deployment.arguments(place, version).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use slackwater_policy::VersionRef;
 
-use super::{Running, Supervisor};
+use super::{Recovery, Running, Supervisor};
 use crate::deployment::{Place, SupervisorHooks};
 use crate::hook::{self, Hook};
 use crate::shell::join;
@@ -60,11 +60,11 @@ impl Supervisor for Hooks {
         Vec::new()
     }
 
-    async fn prepare(&self, places: &[Place]) -> Result<Vec<String>, Trouble> {
+    async fn prepare(&self, places: &[Place], grace: Duration) -> Result<Vec<String>, Trouble> {
         let mut lines = Vec::new();
         for place in places {
             self.find(place).await?;
-            let more = [("grace", "30".to_owned())];
+            let more = [("grace", grace.as_secs().to_string())];
             let stop = hook::filled("supervisor.stop", &self.spec.stop, Some(place), None, &more)?;
             let start =
                 hook::filled("supervisor.start", &self.spec.start, Some(place), Some(VersionRef::To), &more)?;
@@ -76,15 +76,20 @@ impl Supervisor for Hooks {
         Ok(lines)
     }
 
-    fn last_words(&self, _place: &Place) -> Option<String> {
+    async fn last_words(&self, _place: &Place) -> Option<String> {
         None
     }
 
-    fn recovery(&self, place: &Place) -> Vec<String> {
+    fn recovery(&self, place: &Place) -> Recovery {
         let more = [("grace", "30".to_owned())];
         let stop = hook::filled("supervisor.stop", &self.spec.stop, Some(place), None, &more);
         let start =
             hook::filled("supervisor.start", &self.spec.start, Some(place), Some(VersionRef::From), &more);
-        [stop, start].into_iter().filter_map(Result::ok).map(|command| join(&command)).collect()
+        let commands = [stop, start].into_iter().filter_map(Result::ok);
+        Recovery {
+            // A command does not tell which version runs: all of them are started anew.
+            is_new: "true".to_owned(),
+            lines: commands.map(|command| format!("{} || failed=1", join(&command))).collect(),
+        }
     }
 }

@@ -10,7 +10,7 @@
 //! that somebody else has started is found by its port; where it leads no group of its own, it and its descendants are signalled one by
 //! one, as a group may hold other replicas.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,8 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::record::{Known, ProcessRecord};
-use super::{Running, Supervisor};
+use super::secrets::secrets;
+use super::{Recovery, Running, Supervisor};
 use crate::deployment::{Deployment, Place, fill};
 use crate::http::{Base, short};
 use crate::procfs;
@@ -145,26 +146,6 @@ impl Processes {
         }
     }
 
-    fn secrets(&self, version: VersionRef) -> Result<BTreeMap<String, String>, Trouble> {
-        let definition = self.deployment.versions.of(version);
-        let mut secrets = BTreeMap::new();
-        for (theirs, ours) in &definition.env_from {
-            let value = std::env::var(ours).map_err(|_| {
-                Trouble::lasting(format!(
-                    "{ours} is not in the executor's environment, and {theirs} of {version} comes from it"
-                ))
-            })?;
-            secrets.insert(theirs.clone(), value);
-        }
-        for (name, path) in &definition.env_files {
-            let value = fs::read_to_string(path).map_err(|error| {
-                Trouble::lasting(format!("{} can't be read for {name} of {version}: {error}", path.display()))
-            })?;
-            secrets.insert(name.clone(), value.trim_end_matches('\n').to_owned());
-        }
-        Ok(secrets)
-    }
-
     fn open_log(&self, place: &Place) -> Result<(File, PathBuf), Trouble> {
         let path = self.log(place);
         let failed = |error: std::io::Error| {
@@ -237,7 +218,7 @@ impl Supervisor for Processes {
         let mut command = Command::new("setsid");
         command.args(&arguments).stdin(Stdio::null()).stdout(log).stderr(errors);
         command.envs(self.deployment.plain_environment(place, version).map_err(unfilled)?);
-        command.envs(self.secrets(version)?);
+        command.envs(secrets(&self.deployment, version)?);
         let (mark, value) = (MARK, self.mark(place));
         command.env(mark, value.trim_start_matches(&format!("{MARK}=")));
         command.env(DEFINITION, &definition_hash);
@@ -307,7 +288,7 @@ impl Supervisor for Processes {
         left.into_iter().collect()
     }
 
-    async fn prepare(&self, places: &[Place]) -> Result<Vec<String>, Trouble> {
+    async fn prepare(&self, places: &[Place], _grace: Duration) -> Result<Vec<String>, Trouble> {
         if !program_is_there("setsid") {
             return Err(Trouble::lasting(
                 "`setsid` (util-linux) is not on the PATH; replicas are started with it: install it",
@@ -315,7 +296,7 @@ impl Supervisor for Processes {
         }
         let mut lines = Vec::new();
         for version in [VersionRef::From, VersionRef::To] {
-            self.secrets(version)?;
+            secrets(&self.deployment, version)?;
         }
         for place in places {
             for version in [VersionRef::From, VersionRef::To] {
@@ -353,7 +334,7 @@ impl Supervisor for Processes {
         Ok(lines)
     }
 
-    fn last_words(&self, place: &Place) -> Option<String> {
+    async fn last_words(&self, place: &Place) -> Option<String> {
         let mut file = File::open(self.log(place)).ok()?;
         let end = file.seek(SeekFrom::End(0)).ok()?;
         file.seek(SeekFrom::Start(end.saturating_sub(2_000))).ok()?;
@@ -364,13 +345,13 @@ impl Supervisor for Processes {
         Some(short(last))
     }
 
-    fn recovery(&self, place: &Place) -> Vec<String> {
+    fn recovery(&self, place: &Place) -> Recovery {
         let version = VersionRef::From;
         let definition = self.deployment.versions.of(version);
         let (Ok(arguments), Ok(plain)) =
             (self.deployment.arguments(place, version), self.deployment.plain_environment(place, version))
         else {
-            return Vec::new();
+            return Recovery::default();
         };
         let mut variables: Vec<String> =
             plain.iter().map(|(name, value)| format!("{name}={}", quote(value))).collect();
@@ -385,12 +366,23 @@ impl Supervisor for Processes {
         let directory =
             definition.directory.as_ref().and_then(|template| fill(template, place, Some(version), &[]).ok());
         let go = directory.map_or(String::new(), |directory| format!("cd {} && ", quote(&directory)));
-        vec![format!(
-            "({go}exec env {} setsid {} </dev/null >>{} 2>&1) &",
-            variables.join(" "),
-            join(&arguments),
-            quote(&self.log(place).to_string_lossy())
-        )]
+        let record = quote(&self.record(place).to_string_lossy());
+        let port = Base::parse(&place.url).ok().and_then(|base| base.port()).unwrap_or(0);
+        let new = self.deployment.definition_hash(place, VersionRef::To);
+        Recovery {
+            // What was not started by the new definition is the old version still.
+            is_new: format!("grep -q {new} {record} 2>/dev/null"),
+            lines: vec![
+                format!("stop_port {port}"),
+                format!(
+                    "({go}exec env {} setsid {} </dev/null >>{} 2>&1) &",
+                    variables.join(" "),
+                    join(&arguments),
+                    quote(&self.log(place).to_string_lossy())
+                ),
+                format!("rm -f {record}"),
+            ],
+        }
     }
 }
 
@@ -482,13 +474,13 @@ mod tests {
         let (processes, place) = processes(
             folder.path(),
             "['/no/such/engine', 'x']",
-            "['sh', '-c', 'echo out of memory; exit 1']",
+            "['sh', '-c', 'sleep 0.1; echo out of memory; exit 1']",
         );
         let missing = processes.start(&place, VersionRef::From).await.unwrap_err();
         assert!(missing.reason.contains("/no/such/engine") && !missing.retryable, "{missing}");
         assert!(
             processes
-                .prepare(std::slice::from_ref(&place))
+                .prepare(std::slice::from_ref(&place), GRACE)
                 .await
                 .unwrap_err()
                 .reason
@@ -500,6 +492,6 @@ mod tests {
             assert!(Instant::now() < until);
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        assert_eq!(processes.last_words(&place).as_deref(), Some("out of memory"));
+        assert_eq!(processes.last_words(&place).await.as_deref(), Some("out of memory"));
     }
 }

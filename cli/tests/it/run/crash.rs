@@ -4,6 +4,7 @@
 //! a view that ends the process the moment a given record is on disk. Nothing in the program knows of it.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use rusqlite::params;
@@ -43,21 +44,25 @@ fn executor_to_be_killed() {
 }
 
 /// Runs a rollout that is killed at this record; whether it was.
-fn killed_at(fleet: &Fleet, at: u64) -> bool {
+pub(crate) fn killed_at(fleet: &Fleet, at: u64) -> bool {
+    let log = std::fs::File::create(fleet.path("killed.log")).unwrap();
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "run::crash::executor_to_be_killed"])
         .env("SLACKWATER_KILL_FOLDER", fleet.folder.path())
         .env("SLACKWATER_KILL_AT", at.to_string())
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
         .status()
         .unwrap();
-    !status.success()
+    // One that ends otherwise has failed, which is not what is looked for.
+    let killed = status.signal() == Some(9);
+    assert!(killed || status.success(), "{}", std::fs::read_to_string(fleet.path("killed.log")).unwrap());
+    killed
 }
 
 /// Changes what is old and what is new, for a rollout the other way round.
-fn turn_round(fleet: &mut Fleet) {
+pub(crate) fn turn_round(fleet: &mut Fleet) {
     std::mem::swap(&mut fleet.plan.from, &mut fleet.plan.to);
     fleet.write_plan();
     let text = std::fs::read_to_string(fleet.deployment_path()).unwrap();
@@ -66,7 +71,7 @@ fn turn_round(fleet: &mut Fleet) {
 }
 
 /// Forgets every record after one, as if the disk had been there no longer.
-fn cut_journal(fleet: &Fleet, keep: u64) {
+pub(crate) fn cut_journal(fleet: &Fleet, keep: u64) {
     let journal = rusqlite::Connection::open(fleet.state().join("journal.sqlite")).unwrap();
     let last: i64 = journal.query_row("SELECT max(id) FROM rollouts", [], |row| row.get(0)).unwrap();
     let keep = i64::try_from(keep).unwrap();

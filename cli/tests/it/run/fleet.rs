@@ -136,6 +136,25 @@ impl Fleet {
 
     /// The same with a deployment file that was changed.
     pub(crate) fn start_with(spec: &Spec, change: impl Fn(String) -> String) -> Fleet {
+        Fleet::start_by(spec, |text, _| change(text), Fleet::start_processes)
+    }
+
+    /// Starts the old version everywhere as plain processes.
+    pub(crate) fn start_processes(&self, deployment: &Deployment) {
+        let processes = Processes::new(deployment.clone());
+        self.runtime.block_on(async {
+            for place in &deployment.replicas {
+                processes.start(place, VersionRef::From).await.unwrap();
+            }
+        });
+    }
+
+    /// The same with replicas that are started otherwise.
+    pub(crate) fn start_by(
+        spec: &Spec,
+        change: impl Fn(String, &Fleet) -> String,
+        start: impl FnOnce(&Fleet, &Deployment),
+    ) -> Fleet {
         let folder = tempfile::Builder::new().prefix("sw").tempdir().unwrap();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -145,14 +164,9 @@ impl Fleet {
         let mut fleet =
             Fleet { folder, runtime, plan, ports, front: free_port(), kind: spec.front, balancer: None };
         fleet.write_plan();
-        fs::write(fleet.deployment_path(), change(fleet.deployment_text(spec))).unwrap();
+        fs::write(fleet.deployment_path(), change(fleet.deployment_text(spec), &fleet)).unwrap();
         let deployment = fleet.deployment();
-        let processes = Processes::new(deployment.clone());
-        fleet.runtime.block_on(async {
-            for place in &deployment.replicas {
-                processes.start(place, VersionRef::From).await.unwrap();
-            }
-        });
+        start(&fleet, &deployment);
         for port in &fleet.ports {
             answers(*port);
         }
@@ -484,4 +498,9 @@ pub(crate) fn records(state: &Path) -> Vec<slackwater_policy::Record> {
 pub(crate) fn first_runs_new(status: &serde_json::Value) -> bool {
     let first = &status["status"]["replicas"][0];
     first["running"] == "to" && (first["state"] == "readmitted" || first["state"] == "soaked")
+}
+
+/// The same of a rollout that is not the journal's first: the one before may have ended so.
+pub(crate) fn first_runs_new_now(status: &serde_json::Value) -> bool {
+    status["pid"].is_number() && first_runs_new(status)
 }

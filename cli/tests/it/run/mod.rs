@@ -4,12 +4,18 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod clock;
+mod compose;
 mod conformance;
 mod crash;
 mod demo;
+mod docker;
+mod dockerd;
 mod faults;
 mod fleet;
+mod gguf;
 mod hooks;
 mod llama;
 mod orders;
 mod rollouts;
+mod systemctl;
+mod systemd;
