@@ -7,10 +7,10 @@ use anyhow::Context;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::SplitMix64;
 use slackwater_load::Prompt;
+use slackwater_planner::actual::{Prediction, of_scenario};
+use slackwater_policy::Plan;
 use slackwater_scenarios::Scenario;
-
-use crate::args::Simulate;
-use crate::simulate::{self, Simulated};
+use slackwater_sim::{plan_for, start_offset_ps};
 
 /// The engine of both.
 pub(super) const ENGINE: &str = "a100-llama-3.1-8b";
@@ -22,8 +22,11 @@ pub(super) const PROMPT: Prompt = Prompt { prompt_tokens: (50, 500), output_toke
 /// Seconds of traffic: longer than the demo of the largest fleet.
 const TRACE_S: f64 = 600.0;
 
-/// Draws a trace, simulates a rollout in it, and writes both into the folder.
-pub(super) fn simulated(folder: &Path, replicas: u16, rate: f64) -> anyhow::Result<Simulated> {
+/// Simulated rollouts behind the prediction.
+const ROLLOUTS: u64 = 40;
+
+/// Draws a trace, simulates rollouts in it, and writes trace and scenario into the folder.
+pub(super) fn predicted(folder: &Path, replicas: u16, rate: f64) -> anyhow::Result<(Plan, Prediction)> {
     let trace = folder.join("trace.csv");
     std::fs::write(&trace, drawn(rate)).with_context(|| format!("cannot write {}", trace.display()))?;
     let path = folder.join("scenario.toml");
@@ -70,8 +73,10 @@ timeout = "30s"
     );
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     let scenario = Scenario::load_with(&path, &[] as &[&str])?;
-    let arguments = Simulate::quiet(path);
-    simulate::run(&scenario, &arguments)
+    let start = start_offset_ps(scenario.rollout.start, None)?;
+    let plan = plan_for(&scenario, None, start, &[])?;
+    let prediction = of_scenario(&scenario, &plan, ROLLOUTS, "the demo's scenario.toml")?;
+    Ok((plan, prediction))
 }
 
 /// Requests of the demo's kind, in the form of Azure's traces.

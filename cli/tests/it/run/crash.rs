@@ -56,15 +56,6 @@ fn killed_at(fleet: &Fleet, at: u64) -> bool {
     !status.success()
 }
 
-/// Changes what is old and what is new, for a rollout the other way round.
-fn turn_round(fleet: &mut Fleet) {
-    std::mem::swap(&mut fleet.plan.from, &mut fleet.plan.to);
-    fleet.write_plan();
-    let text = std::fs::read_to_string(fleet.deployment_path()).unwrap();
-    let text = text.replace("[versions.from]", "[versions.x]").replace("[versions.to]", "[versions.from]");
-    std::fs::write(fleet.deployment_path(), text.replace("[versions.x]", "[versions.to]")).unwrap();
-}
-
 /// Forgets every record after one, as if the disk had been there no longer.
 fn cut_journal(fleet: &Fleet, keep: u64) {
     let journal = rusqlite::Connection::open(fleet.state().join("journal.sqlite")).unwrap();
@@ -98,7 +89,7 @@ fn an_executor_killed_after_any_record_goes_on_and_loses_nothing() {
             wrong.insert(at, format!("{}\nbefore: {pids:?}", text(&output)));
             break;
         }
-        turn_round(&mut fleet);
+        fleet.turn_round();
         at += every;
     }
     let report = fleet.stop_load(load);
