@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use slackwater_engine::Ps;
 use slackwater_exec::supervisor::{Processes, Supervisor};
+use slackwater_load::Pace;
 use slackwater_policy::{
     Entry, EvaluateOn, Event, Figure, Guard, GuardAction, MoveResult, Note, Operator, Outcome, Plan,
     QualitySpec, Record, ReplicaState, Reply, Span, VersionRef,
@@ -241,7 +242,15 @@ fn lived(situation: &Situation, front: Front, plan: &Plan) -> Vec<Record> {
     if situation.dead {
         kill(&fleet, 1);
     }
-    let load = (!situation.dead).then(|| fleet.load_of(4, situation.tokens.1));
+    let load = (!situation.dead).then(|| {
+        fleet.load_with(4, |options| {
+            options.prompt.output_tokens = situation.tokens.1;
+            if situation.fault.is_some() {
+                // Clients that wait for their answers would send a slow replica too few requests for anybody to notice.
+                options.pace = Pace::Rate(4.0);
+            }
+        })
+    });
     // Long answers are to be under way.
     std::thread::sleep(Duration::from_millis(500));
     let mut executor = executor(&fleet, situation);

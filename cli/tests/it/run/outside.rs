@@ -79,7 +79,6 @@ fn probe(fleet: &Fleet, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<Probed
 }
 
 /// Seconds of one replica's move as the prober saw it.
-#[derive(Debug)]
 struct Outside {
     /// From out of rotation to back in it.
     out_s: f64,
@@ -188,7 +187,11 @@ fn an_outside_prober_says_what_the_executor_adds() {
         let warm_s = moved.warmed_at.unwrap().since(moved.healthy_at.unwrap()).as_secs_f64();
         let more = seen.out_s - seen.drain_s - seen.stop_s.min(stop_s) - start_s - warm_s;
         added.push(more);
-        eprintln!("{}: {seen:?}, warm-up {warm_s:.3} s: {more:.3} s more", moved.replica);
+        let Outside { out_s, drain_s, stop_s, start_s } = seen;
+        eprintln!(
+            "{}: out {out_s:.3} s, of it drain {drain_s:.3}, stop {stop_s:.3}, start {start_s:.3}, warm-up {warm_s:.3}: {more:.3} s more",
+            moved.replica
+        );
     }
     // Between two moves nobody is out, and nobody watched: what lies between soak's end and the next take-out is the executor's too.
     let gaps: Vec<f64> = told
