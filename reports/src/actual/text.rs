@@ -135,8 +135,8 @@ pub fn calibration_text(calibration: &Calibration) -> String {
     wrapped(&mut out, &behind(calibration));
     let _ = writeln!(
         out,
-        "\n{:<NAME$}{:>6}{:>19}{:>19}  {}",
-        "", "count", "within p50", "within p95", "the promise is"
+        "\n{:<NAME$}{:>6}{:>19}{:>19}  the promise is",
+        "", "count", "within p50", "within p95"
     );
     for row in &calibration.figures {
         let _ = writeln!(

@@ -10,8 +10,8 @@ use slackwater_engine::Ps;
 use slackwater_exec::supervisor::{Processes, Supervisor};
 use slackwater_load::Pace;
 use slackwater_policy::{
-    Entry, EvaluateOn, Event, Figure, Guard, GuardAction, MoveResult, Note, Operator, Outcome, Plan,
-    QualitySpec, Record, ReplicaState, Reply, Span, VersionRef,
+    CapacityRow, Entry, EvaluateOn, Event, Figure, Guard, GuardAction, MoveResult, Note, Operator, Outcome,
+    Plan, QualitySpec, Record, ReplicaState, Reply, Span, VersionRef,
 };
 use slackwater_scenarios::Scenario;
 use slackwater_sim::{RunInfo, RunOptions, Setup, World, plan_for, start_offset_ps};
@@ -131,6 +131,16 @@ fn situations() -> Vec<Situation> {
             ],
         ),
         ordered("rolled back", &[Act { when: Point::FirstBack, what: What::Order(Operator::Rollback) }]),
+        Situation {
+            name: "the load is measured at the gate",
+            plan: |plan| {
+                // A capacity that nobody reaches: how much load there is, is not part of the story.
+                plan.gate.capacity =
+                    vec![CapacityRow { serving: 1, rate: 1e6 }, CapacityRow { serving: 2, rate: 2e6 }];
+                plan.gate.recheck = Span::from_millis(200);
+            },
+            ..USUAL
+        },
         Situation {
             name: "evaluated",
             plan: |plan| plan.rollout.quality = Some(evaluation("true")),
@@ -276,16 +286,15 @@ fn lived(situation: &Situation, front: Front, plan: &Plan) -> Vec<Record> {
                 fleet.runtime.block_on(processes.start(&deployment.replicas[1], VersionRef::From)).unwrap();
             }
             What::KillExecutor => {
-                executor.kill().unwrap();
-                executor.wait().unwrap();
+                executor.kill();
                 let mut command = Command::new(BINARY);
                 command.args(["run", "--resume", "--leave-when-held", "--deployment"]);
                 command.arg(fleet.deployment_path());
-                executor = quietly(command);
+                executor = Executor::started(command);
             }
         }
     }
-    executor.wait().unwrap();
+    executor.wait();
     let journal = records(&fleet.state());
     if let Some(load) = load {
         fleet.stop_load(load);
@@ -293,17 +302,39 @@ fn lived(situation: &Situation, front: Front, plan: &Plan) -> Vec<Record> {
     journal
 }
 
-fn executor(fleet: &Fleet, situation: &Situation) -> Child {
+/// An executor of the test; it ends with the test, whatever comes of it.
+struct Executor(Child);
+
+impl Executor {
+    fn started(mut command: Command) -> Executor {
+        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Executor(quiet.spawn().unwrap())
+    }
+
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    fn wait(mut self) {
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn executor(fleet: &Fleet, situation: &Situation) -> Executor {
     let mut command = Command::new(BINARY);
     command.arg("run").arg(fleet.plan_path()).arg("--deployment").arg(fleet.deployment_path()).arg("--yes");
     if !situation.acts.iter().any(|act| act.when == Point::Holds) {
         command.arg("--leave-when-held");
     }
-    quietly(command)
-}
-
-fn quietly(mut command: Command) -> Child {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    Executor::started(command)
 }
 
 fn kill(fleet: &Fleet, replica: usize) {

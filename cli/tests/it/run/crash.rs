@@ -10,7 +10,7 @@ use rusqlite::params;
 use slackwater_exec::deployment::Deployment;
 use slackwater_exec::driver::View;
 use slackwater_exec::session::{RunOptions, Session};
-use slackwater_policy::{Event, Note, Outcome, Plan, Record, Rollout, fold};
+use slackwater_policy::{Entry, Event, Note, Outcome, Plan, Record, Rollout, fold};
 
 use super::fleet::{Fleet, Front, Spec, exit, first_runs_new, records, text};
 
@@ -101,6 +101,23 @@ fn an_executor_killed_after_any_record_goes_on_and_loses_nothing() {
     assert!(wrong.is_empty(), "{wrong:?}");
     assert!(kills > 5, "a rollout has more records than that");
     assert!(report.is_clean(), "{:?}", report.faults);
+}
+
+#[test]
+fn a_journal_that_lost_its_last_words_gets_them_back() {
+    let fleet = Fleet::start(&Spec::new(Front::Gateway, 2));
+    let output = fleet.run(&[]);
+    assert_eq!(exit(&output), 0, "{}", text(&output));
+    let whole = records(&fleet.state());
+    let last_event = whole.iter().rev().find(|record| matches!(record.entry, Entry::Event(_))).unwrap().seq;
+    for keep in last_event..whole.last().unwrap().seq {
+        cut_journal(&fleet, keep);
+        assert_eq!(records(&fleet.state()).last().unwrap().seq, keep);
+        let output = fleet.resume(&[]);
+        assert_eq!(exit(&output), 5, "{}", text(&output));
+        assert!(text(&output).contains("is over (Completed)"), "{}", text(&output));
+        assert_eq!(records(&fleet.state()), whole, "cut after {keep}");
+    }
 }
 
 #[test]
