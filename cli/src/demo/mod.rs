@@ -78,7 +78,7 @@ pub(crate) fn demo(arguments: &Demo) -> anyhow::Result<()> {
     let rate = arguments.rate.unwrap_or(f64::from(arguments.replicas));
     anyhow::ensure!(rate.is_finite() && rate > 0.0, "--rate is {rate}; expected requests a second, above 0");
 
-    let (plan, prediction) = scenario::predicted(&folder, arguments.replicas, rate)?;
+    let (plan, prediction) = scenario::predicted(&folder, arguments.replicas, arguments.balancer, rate)?;
     let runtime = runtime()?;
     let (ended, requests, journal) = runtime.block_on(live(arguments, &folder, plan.clone(), rate))?;
     let result = compare::Demonstrated::new(&plan, &prediction, &journal, &requests);

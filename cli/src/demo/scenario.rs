@@ -12,6 +12,8 @@ use slackwater_policy::Plan;
 use slackwater_scenarios::Scenario;
 use slackwater_sim::{plan_for, start_offset_ps};
 
+use super::Balancer;
+
 /// The engine of both.
 pub(super) const ENGINE: &str = "a100-llama-3.1-8b";
 /// How long a stand-in takes to start; a real engine takes a minute or more.
@@ -26,13 +28,27 @@ const TRACE_S: f64 = 600.0;
 const ROLLOUTS: u64 = 40;
 
 /// Draws a trace, simulates rollouts in it, and writes trace and scenario into the folder.
-pub(super) fn predicted(folder: &Path, replicas: u16, rate: f64) -> anyhow::Result<(Plan, Prediction)> {
+pub(super) fn predicted(
+    folder: &Path,
+    replicas: u16,
+    balancer: Balancer,
+    rate: f64,
+) -> anyhow::Result<(Plan, Prediction)> {
     let trace = folder.join("trace.csv");
     std::fs::write(&trace, drawn(rate)).with_context(|| format!("cannot write {}", trace.display()))?;
     let path = folder.join("scenario.toml");
-    // Stopping a stand-in takes no time to speak of, and its memory is free at once; the rest are the executor's own habits.
+    // Stopping and warming up take a stand-in as long as they did when it was measured (`slackwater report --update`), and its memory is
+    // free at once; the rest are the executor's own habits.
+    let router = match balancer {
+        Balancer::Gateway => "least-connections",
+        Balancer::Nginx => "nginx-least-conn",
+        Balancer::Haproxy => "haproxy-leastconn",
+    };
     let text = format!(
         r#"seed = 1
+
+[router]
+policy = "{router}"
 
 [fleet]
 replicas = {replicas}
@@ -40,10 +56,10 @@ replicas = {replicas}
 [from]
 name = "v1"
 engine = "{ENGINE}"
-stop = "100ms"
+stop = "40ms"
 gpu_release = "0s"
 startup = "{START_UP}"
-warm_up = "1s"
+warm_up = "700ms"
 
 [to]
 name = "v2"
