@@ -14,4 +14,5 @@ mod hooks;
 mod llama;
 mod orders;
 mod outside;
+mod promise;
 mod rollouts;
