@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::calibrate_args::{Calibrate, Validate};
 use crate::demo::Demo;
+use crate::report::Report;
 use crate::run_args::{Control, DeploymentCommand, History, Run, Status};
 use crate::serve_args::{Gateway, Replica};
 use crate::trace_args::Trace;
@@ -61,6 +62,8 @@ pub(crate) enum Command {
     Rollback(Control),
     /// The rollouts of a deployment, or one of them record by record.
     History(History),
+    /// Predicted against actual: a rollout of a journal beside simulated ones; over many, is the promise kept?
+    Report(Report),
     /// A rollout of stand-ins under traffic, predicted and actual side by side; takes under two minutes.
     Demo(Demo),
     /// The deployment file: its schema, and what other programs need of it.
@@ -317,24 +320,4 @@ pub(crate) struct BacktestArguments {
     /// Print the whole score as JSON on standard output, in place of the text.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-impl Simulate {
-    /// Nothing changed and nothing asked for.
-    pub(crate) fn quiet(scenario: PathBuf) -> Simulate {
-        Simulate {
-            scenario,
-            trace: None,
-            start: None,
-            no_rollout: false,
-            scale: None,
-            replicas: None,
-            seed: None,
-            dequantise: false,
-            overrides: Vec::new(),
-            json: false,
-            out: None,
-            requests: false,
-        }
-    }
 }

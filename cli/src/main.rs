@@ -12,6 +12,7 @@ mod output;
 mod plan;
 mod presets;
 mod progress;
+mod report;
 mod rollouts;
 mod run;
 mod run_args;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Command::Abort(arguments) => control::order(&arguments, Order::Abort),
         Command::Rollback(arguments) => control::order(&arguments, Order::Rollback),
         Command::History(arguments) => rollouts::history(&arguments),
+        Command::Report(arguments) => report::report(&arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Deployment(command) => control::deployment(&command),
         Command::Simulate(arguments) => simulate::simulate(&arguments),

@@ -12,7 +12,7 @@ use slackwater_exec::deployment::Deployment;
 use slackwater_exec::driver::Ended;
 use slackwater_exec::preflight::{AtTime, Preflight};
 use slackwater_exec::session::{RunOptions, Session, SessionError};
-use slackwater_policy::{Approve, FinalReport, Outcome, Plan};
+use slackwater_policy::{Approve, FinalReport, HoldReason, Outcome, Phase, Plan};
 
 use crate::output;
 use crate::run_args::{ApproveMoves, At, Run};
@@ -202,12 +202,28 @@ fn told(ended: &Ended, plan: &Plan) -> anyhow::Result<u8> {
         Ended::Over(Outcome::Completed, report) => (0, report),
         Ended::Over(Outcome::RolledBack | Outcome::Aborted, report) => (WENT_BACK, report),
         Ended::Held(reason, report) => {
-            output::line(&format!("holds: {reason}; go on with `slackwater run --resume`"))?;
+            output::line(&format!("holds: {reason}; {}", way_on(report)))?;
             (HELD, report)
         }
     };
     output::line(&summary(report, plan))?;
     Ok(code)
+}
+
+/// What a person can do about a hold.
+fn way_on(report: &FinalReport) -> &'static str {
+    match &report.phase {
+        // What a person paused is resumed by being gone on with.
+        Phase::Holding { reason: HoldReason::Operator, .. } => "go on with `slackwater run --resume`",
+        Phase::Holding { reason: HoldReason::Guard { .. }, .. } => {
+            "see what is wrong with the new version; take it back with `slackwater run --resume` and, from another terminal, \
+             `slackwater rollback`, or go on all the same with `slackwater run --resume --go-on`"
+        }
+        Phase::Holding { reason: HoldReason::Approval, .. } => {
+            "go on with `slackwater run --resume` and, from another terminal, `slackwater approve`"
+        }
+        _ => "when what it names is mended, go on with `slackwater run --resume --go-on`",
+    }
 }
 
 /// Who serves what, and what mends the others.

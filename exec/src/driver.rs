@@ -137,11 +137,16 @@ impl<V: View> Driver<V> {
     /// # Errors
     /// When the journal can't be read or replayed, or the rollout is over.
     pub fn new(setup: Setup, view: V) -> Result<Driver<V>, DriveError> {
-        let Setup { plan, world, journal, lock, rollout: id, clock, requests, leave_when_held, go_on } =
+        let Setup { plan, world, mut journal, lock, rollout: id, clock, requests, leave_when_held, go_on } =
             setup;
         let records = journal.records(id)?;
-        let rollout = Rollout::replay(plan, &records)?;
+        let rollout = Rollout::replay(plan.clone(), &records)?;
         if let Some(outcome) = rollout.outcome() {
+            // A journal that lost what followed from its last event would never say that it is over.
+            let lost = cut_off(plan, &records)?;
+            if let Some(mark) = journal.last_mark(id)?.filter(|_| !lost.is_empty()) {
+                journal.append(id, lock.token(), &mark, &lost)?;
+            }
             return Err(DriveError::Over { id, outcome: format!("{outcome:?}") });
         }
         let time = match journal.last_mark(id)? {
@@ -404,6 +409,23 @@ impl<V: View> Driver<V> {
     fn snapshot(&self) -> Snapshot {
         Snapshot::of(self.id, &self.rollout, &self.world, self.time.now())
     }
+}
+
+/// What followed from the last event of a journal and is not in it.
+fn cut_off(plan: Plan, records: &[Record]) -> Result<Vec<Record>, ReplayError> {
+    let last = records.iter().rposition(|record| matches!(record.entry, Entry::Event(_)));
+    let Some((place, Record { at, entry: Entry::Event(event), .. })) =
+        last.map(|place| (place, &records[place]))
+    else {
+        return Ok(Vec::new());
+    };
+    let mut rollout = Rollout::replay(plan, &records[..place])?;
+    let mut recorder = Recorder::after(&records[..place]);
+    recorder
+        .tell(&mut rollout, *at, event.clone())
+        .map_err(|error| ReplayError::Event { seq: records[place].seq, error })?;
+    let known = records.len() - place;
+    Ok(recorder.take().into_iter().skip(known).collect())
 }
 
 /// A reason to hold with the replica's name in place of its number.

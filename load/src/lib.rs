@@ -15,4 +15,4 @@ mod report;
 pub use check::{Check, Fault};
 pub use client::{Answer, ask};
 pub use load::{Load, Options, Pace, Prompt};
-pub use report::{Latency, Report};
+pub use report::{Latency, Report, Timed};

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::SplitMix64;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::check::Check;
 use crate::client::{Kept, ask};
-use crate::report::Report;
+use crate::report::{Report, Timed};
 
 /// When requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,6 +54,8 @@ pub struct Options {
     pub within: Duration,
     /// Most requests open at a time; at a rate, what would be more is sent late.
     pub most_open: usize,
+    /// Whether the report keeps every request with its time: 48 bytes each.
+    pub timeline: bool,
     /// All lengths and times follow from it.
     pub seed: u64,
 }
@@ -72,6 +74,7 @@ impl Options {
             stand_in: true,
             within: Duration::from_secs(120),
             most_open: 4096,
+            timeline: false,
             seed: 1,
         }
     }
@@ -168,6 +171,7 @@ impl Sender {
         let session = (options.sessions > 0).then(|| format!("session-{}", number % options.sessions));
         let headers: Vec<(&str, &str)> =
             session.iter().map(|session| ("x-session-id", session.as_str())).collect();
+        let sent_at = SystemTime::now();
         let mut kept = Vec::new();
         if options.keep_alive {
             kept.extend(self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop());
@@ -183,6 +187,10 @@ impl Sender {
         )
         .await;
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).append(&mut kept);
-        self.report.lock().unwrap_or_else(PoisonError::into_inner).add(&answer);
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        report.add(&answer);
+        if options.timeline {
+            report.timeline.extend(Timed::of(sent_at, &answer));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What came of all requests.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -40,6 +40,29 @@ pub struct Report {
     pub itl: Latency,
     /// Whole answers.
     pub e2e: Latency,
+    /// Each whole answer with its time, where that was asked for; in the order of their ends.
+    #[serde(skip)]
+    pub timeline: Vec<Timed>,
+}
+
+/// One whole answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Timed {
+    /// When its request was sent, by the wall clock.
+    pub sent_at: SystemTime,
+    /// From there to its first token.
+    pub ttft: Duration,
+    /// Mean gap between its tokens; `None` of a single token.
+    pub tpot: Option<Duration>,
+}
+
+impl Timed {
+    pub(crate) fn of(sent_at: SystemTime, answer: &Answer) -> Option<Self> {
+        let ttft = answer.verdict.is_ok().then_some(answer.ttft)??;
+        let gaps = u32::try_from(answer.gaps.len()).ok()?;
+        let tpot = answer.gaps.iter().sum::<Duration>().checked_div(gaps);
+        Some(Self { sent_at, ttft, tpot })
+    }
 }
 
 /// A distribution of times, kept to three digits.

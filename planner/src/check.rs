@@ -17,7 +17,7 @@ use crate::capacity::{gate_of, of_the_rest};
 use crate::chance::Risk;
 use crate::future::{Forecast, Futures, LEAD_PS, Source};
 use crate::plan::{PlanError, seconds};
-use crate::planned::{Planned, Verdict};
+use crate::planned::{LoadSlot, Planned, Verdict};
 use crate::screen::quantile;
 use crate::stretch::{Attempt, SHORT_WARM_UP_PS, Tried, run};
 use crate::trials::enough_for;
@@ -146,16 +146,7 @@ pub struct ChoiceRow {
 /// # Errors
 /// When the kit is not the plan's, its scenario is broken, or a simulation fails.
 pub fn check(planned: &Planned, kit: &CheckKit, question: &Question) -> Result<Checked, PlanError> {
-    if kit.hash != planned.hash {
-        return Err(PlanError::NoHistory(format!(
-            "check.json belongs to another plan (answer {} there, {} in plan.json); copy both files from one folder",
-            short(&kit.hash),
-            short(&planned.hash)
-        )));
-    }
-    let scenario = Scenario::parse(&kit.scenario, "check.json").map_err(|error| {
-        PlanError::NoHistory(format!("the scenario inside check.json can't be read: {error}"))
-    })?;
+    let scenario = scenario_of(planned, kit)?;
     let planning = scenario.plan.clone().unwrap_or_default();
     let since_ns = question.now_ns.saturating_sub(kit.start_ns);
     let now = since_ns.saturating_mul(1000).saturating_add_unsigned(LEAD_PS);
@@ -167,38 +158,9 @@ pub fn check(planned: &Planned, kit: &CheckKit, question: &Question) -> Result<C
     };
     let calendar = Calendar::new(planning.time_zone.as_deref());
     let at_s = seconds(now - LEAD_PS);
-    let slot_s = planned.load.get(1).map_or(600.0, |slot| slot.at_s);
-    let slot = planned.load.iter().rev().find(|slot| slot.at_s <= at_s);
-    let expected = slot.map_or(0.0, |slot| slot.mean_per_s);
-    let ratio = question.live_rate.filter(|_| expected > 0.0).map_or(1.0, |rate| rate / expected);
-    let sd = match (question.live_rate, slot) {
-        (Some(_), _) => LIVE_SD,
-        // What the futures of the plan spread over.
-        (None, Some(slot)) if slot.low_per_s > 0.0 => {
-            ((slot.high_per_s / slot.low_per_s).ln() / 4.0).max(LIVE_SD)
-        }
-        (None, _) => 0.15,
-    };
-    let forecast = Forecast {
-        rates: planned.load.iter().map(|slot| slot.mean_per_s * ratio).collect(),
-        slot_s,
-        lengths: kit
-            .lengths
-            .iter()
-            .map(|(input, output)| Arrival { at_ps: 0, input_tokens: *input, output_tokens: *output })
-            .collect(),
-        block: BLOCK,
-        bursts: kit.bursts,
-        sd,
-    };
-    let futures = Futures::new(
-        Source::Forecast(Arc::new(forecast)),
-        calendar.clone(),
-        scenario.seed,
-        kit.start_ns,
-        kit.has_calendar,
-        1.0,
-    );
+    let expected = slot_at(planned, at_s).map_or(0.0, |slot| slot.mean_per_s);
+    let ratio = ratio_of(question.live_rate, expected);
+    let futures = forecast_of(planned, kit, &scenario, question.live_rate, at_s);
     let gate = gate_of(&planned.capacity);
     let usual = planned.recommended.as_ref().map_or(1_800.0, |best| best.duration_p95_s);
     let mut checked = Checked {
@@ -237,6 +199,69 @@ pub fn check(planned: &Planned, kit: &CheckKit, question: &Question) -> Result<C
         under_way(&mut checked);
     }
     Ok(checked)
+}
+
+/// The plan's scenario, with its drain timeout.
+pub(crate) fn scenario_of(planned: &Planned, kit: &CheckKit) -> Result<Scenario, PlanError> {
+    if kit.hash != planned.hash {
+        return Err(PlanError::NoHistory(format!(
+            "check.json belongs to another plan (answer {} there, {} in plan.json); copy both files from one folder",
+            short(&kit.hash),
+            short(&planned.hash)
+        )));
+    }
+    Scenario::parse(&kit.scenario, "check.json").map_err(|error| {
+        PlanError::NoHistory(format!("the scenario inside check.json can't be read: {error}"))
+    })
+}
+
+fn slot_at(planned: &Planned, at_s: f64) -> Option<&LoadSlot> {
+    planned.load.iter().rev().find(|slot| slot.at_s <= at_s)
+}
+
+fn ratio_of(live_rate: Option<f64>, expected: f64) -> f64 {
+    live_rate.filter(|_| expected > 0.0).map_or(1.0, |rate| rate / expected)
+}
+
+/// Futures of the load that the plan expects around `at_s`, times what the live rate says of it.
+pub(crate) fn forecast_of(
+    planned: &Planned,
+    kit: &CheckKit,
+    scenario: &Scenario,
+    live_rate: Option<f64>,
+    at_s: f64,
+) -> Futures {
+    let planning = scenario.plan.clone().unwrap_or_default();
+    let slot = slot_at(planned, at_s);
+    let ratio = ratio_of(live_rate, slot.map_or(0.0, |slot| slot.mean_per_s));
+    let sd = match (live_rate, slot) {
+        (Some(_), _) => LIVE_SD,
+        // What the futures of the plan spread over.
+        (None, Some(slot)) if slot.low_per_s > 0.0 => {
+            ((slot.high_per_s / slot.low_per_s).ln() / 4.0).max(LIVE_SD)
+        }
+        (None, _) => 0.15,
+    };
+    let forecast = Forecast {
+        rates: planned.load.iter().map(|slot| slot.mean_per_s * ratio).collect(),
+        slot_s: planned.load.get(1).map_or(600.0, |slot| slot.at_s),
+        lengths: kit
+            .lengths
+            .iter()
+            .map(|(input, output)| Arrival { at_ps: 0, input_tokens: *input, output_tokens: *output })
+            .collect(),
+        block: BLOCK,
+        bursts: kit.bursts,
+        sd,
+    };
+    Futures::new(
+        Source::Forecast(Arc::new(forecast)),
+        Calendar::new(planning.time_zone.as_deref()),
+        scenario.seed,
+        kit.start_ns,
+        kit.has_calendar,
+        1.0,
+    )
 }
 
 fn short(hash: &str) -> String {

@@ -1,5 +1,6 @@
 //! Many simulated runs to answers: what N, N-1, ... replicas carry; when to roll, with what drain timeout, how, at what risk.
 
+pub mod actual;
 pub mod backtest;
 pub mod calendar;
 pub mod capacity;

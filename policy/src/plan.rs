@@ -413,7 +413,7 @@ pub struct Guard {
     pub figure: Figure,
     /// The upper edge of its band, in the figure's unit.
     pub limit: f64,
-    /// For how long it must be above.
+    /// For how long it must be above. Figures come every ten seconds, and two of them are the least it takes.
     #[serde(with = "human")]
     pub sustained: Span,
     /// What a breach does.

@@ -5,12 +5,13 @@
 //!   (plain data)     ├─ plots ──── SVG ── PNG
 //!                    ├─ tables ─── csv
 //!                    └─ all of it ─ html ── write_report(dir)
-//! Planned, TraceFigures, Validation: likewise, in `plan`, `trace` and `validation`
+//! Planned, TraceFigures, Validation, Compared: likewise, in `plan`, `trace`, `validation` and `actual`
 //! ```
 //!
 //! Nothing is simulated or decided here: every number shown is in the result, or is a selection from it (the worst move, the share of a
 //! sorted list). Times are seconds since the start of the traffic, as in the result; [`clock::Clock`] alone turns them into words.
 
+pub mod actual;
 pub mod clock;
 pub mod csv;
 mod facts;

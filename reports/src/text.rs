@@ -221,7 +221,7 @@ fn short_count(n: u64) -> String {
 }
 
 /// Control characters would break the table; a long name keeps its end, which tells replicas apart.
-fn clip(name: &str, most: usize) -> String {
+pub(crate) fn clip(name: &str, most: usize) -> String {
     let clean: Vec<char> = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if clean.len() <= most {
         return clean.into_iter().collect();
@@ -235,7 +235,7 @@ fn line(out: &mut String, text: &str) {
 }
 
 /// A sentence over as many lines as it needs, the later ones indented.
-fn wrapped(out: &mut String, text: &str) {
+pub(crate) fn wrapped(out: &mut String, text: &str) {
     let mut row = String::new();
     for word in text.split_whitespace() {
         if !row.is_empty() && row.chars().count() + 1 + word.chars().count() > WIDTH {

@@ -1,8 +1,8 @@
 //! `slackwater demo`: a fleet of stand-ins, traffic on it, a simulated plan, the live rollout, and the two side by side.
 //!
 //! ```text
-//!  scenario + drawn trace ─► simulate ─► plan, predicted journal ─┐
-//!  stand-ins, balancer, traffic ─► exec::Session ─► journal ──────┴─► policy::fold of both ─► compare
+//!  scenario + drawn trace ─► plan ─► forty simulated rollouts of it ─┐
+//!  stand-ins, balancer, traffic ─► exec::Session ─► journal ─────────┴─► planner::actual, as in `slackwater report`
 //! ```
 
 mod compare;
@@ -21,7 +21,9 @@ use slackwater_exec::say::Sayer;
 use slackwater_exec::session;
 use slackwater_exec::session::{RunOptions, Session};
 use slackwater_load::{Load, Options, Pace, Report};
-use slackwater_policy::{Plan, Record, Rollout, fold};
+use slackwater_policy::{Plan, Record, Rollout};
+use slackwater_reports::ReportContext;
+use slackwater_reports::actual::actual_page;
 
 use crate::output;
 use crate::run::runtime;
@@ -76,14 +78,10 @@ pub(crate) fn demo(arguments: &Demo) -> anyhow::Result<()> {
     let rate = arguments.rate.unwrap_or(f64::from(arguments.replicas));
     anyhow::ensure!(rate.is_finite() && rate > 0.0, "--rate is {rate}; expected requests a second, above 0");
 
-    let simulated = scenario::simulated(&folder, arguments.replicas, rate)?;
-    let plan = simulated.plan.context("the simulation made no plan")?;
-    let predicted = fold(&plan, &simulated.journal);
-
+    let (plan, prediction) = scenario::predicted(&folder, arguments.replicas, arguments.balancer, rate)?;
     let runtime = runtime()?;
     let (ended, requests, journal) = runtime.block_on(live(arguments, &folder, plan.clone(), rate))?;
-    let actual = fold(&plan, &journal);
-    let result = compare::Compared::new(&plan, &predicted, &actual, &simulated.result, &requests);
+    let result = compare::Demonstrated::new(&plan, &prediction, &journal, &requests);
     let text = result.text();
     let write = |name: &str, content: String| {
         let path = folder.join(name);
@@ -94,17 +92,27 @@ pub(crate) fn demo(arguments: &Demo) -> anyhow::Result<()> {
         serde_json::to_string_pretty(&result).context("the result can't be written as JSON")?,
     )?;
     write("report.md", format!("# Predicted against actual\n\n```text\n{text}\n```\n"))?;
+    let context = ReportContext { command_line: again(arguments) };
+    write("report.html", actual_page(std::slice::from_ref(&result.compared), None, &context))?;
     if arguments.json {
         output::json(&result)?;
     } else {
         output::line(&format!("\n{text}"))?;
     }
-    output::say(&format!("report: {}", folder.join("report.md").display()));
+    output::say(&format!("report: {}", folder.join("report.html").display()));
     anyhow::ensure!(
         matches!(ended, Ended::Over(slackwater_policy::Outcome::Completed, _)),
         "the rollout did not complete: {ended:?}"
     );
     Ok(())
+}
+
+/// The command, as it can be pasted.
+fn again(arguments: &Demo) -> String {
+    let balancer = arguments.balancer.to_possible_value();
+    let balancer = balancer.map_or_else(String::new, |value| format!(" --lb {}", value.get_name()));
+    let rate = arguments.rate.map_or_else(String::new, |rate| format!(" --rate {rate}"));
+    format!("slackwater demo --replicas {}{balancer}{rate}", arguments.replicas)
 }
 
 /// The fleet, its traffic, and the rollout. Everything started is ended, whatever comes.
@@ -115,8 +123,11 @@ async fn live(
     rate: f64,
 ) -> anyhow::Result<(Ended, Report, Vec<Record>)> {
     let fleet = fleet::Fleet::start(folder, arguments.replicas, arguments.balancer, &plan).await?;
-    let load =
-        Load::start(Options { prompt: scenario::PROMPT, ..Options::new(fleet.front(), Pace::Rate(rate)) });
+    let load = Load::start(Options {
+        prompt: scenario::PROMPT,
+        timeline: true,
+        ..Options::new(fleet.front(), Pace::Rate(rate))
+    });
     tokio::time::sleep(LEAD_IN).await;
     let ran = rolled(&fleet, plan, arguments.json).await;
     tokio::time::sleep(LEAD_OUT).await;

@@ -7,10 +7,12 @@ use anyhow::Context;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::SplitMix64;
 use slackwater_load::Prompt;
+use slackwater_planner::actual::{Prediction, of_scenario};
+use slackwater_policy::Plan;
 use slackwater_scenarios::Scenario;
+use slackwater_sim::{plan_for, start_offset_ps};
 
-use crate::args::Simulate;
-use crate::simulate::{self, Simulated};
+use super::Balancer;
 
 /// The engine of both.
 pub(super) const ENGINE: &str = "a100-llama-3.1-8b";
@@ -22,14 +24,31 @@ pub(super) const PROMPT: Prompt = Prompt { prompt_tokens: (50, 500), output_toke
 /// Seconds of traffic: longer than the demo of the largest fleet.
 const TRACE_S: f64 = 600.0;
 
-/// Draws a trace, simulates a rollout in it, and writes both into the folder.
-pub(super) fn simulated(folder: &Path, replicas: u16, rate: f64) -> anyhow::Result<Simulated> {
+/// Simulated rollouts behind the prediction.
+const ROLLOUTS: u64 = 40;
+
+/// Draws a trace, simulates rollouts in it, and writes trace and scenario into the folder.
+pub(super) fn predicted(
+    folder: &Path,
+    replicas: u16,
+    balancer: Balancer,
+    rate: f64,
+) -> anyhow::Result<(Plan, Prediction)> {
     let trace = folder.join("trace.csv");
     std::fs::write(&trace, drawn(rate)).with_context(|| format!("cannot write {}", trace.display()))?;
     let path = folder.join("scenario.toml");
-    // Stopping a stand-in takes no time to speak of, and its memory is free at once; the rest are the executor's own habits.
+    // Stopping and warming up take a stand-in as long as they did when it was measured (`slackwater report --update`), and its memory is
+    // free at once; the rest are the executor's own habits.
+    let router = match balancer {
+        Balancer::Gateway => "least-connections",
+        Balancer::Nginx => "nginx-least-conn",
+        Balancer::Haproxy => "haproxy-leastconn",
+    };
     let text = format!(
         r#"seed = 1
+
+[router]
+policy = "{router}"
 
 [fleet]
 replicas = {replicas}
@@ -37,10 +56,10 @@ replicas = {replicas}
 [from]
 name = "v1"
 engine = "{ENGINE}"
-stop = "100ms"
+stop = "40ms"
 gpu_release = "0s"
 startup = "{START_UP}"
-warm_up = "1s"
+warm_up = "700ms"
 
 [to]
 name = "v2"
@@ -70,8 +89,10 @@ timeout = "30s"
     );
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     let scenario = Scenario::load_with(&path, &[] as &[&str])?;
-    let arguments = Simulate::quiet(path);
-    simulate::run(&scenario, &arguments)
+    let start = start_offset_ps(scenario.rollout.start, None)?;
+    let plan = plan_for(&scenario, None, start, &[])?;
+    let prediction = of_scenario(&scenario, &plan, ROLLOUTS, "the demo's scenario.toml")?;
+    Ok((plan, prediction))
 }
 
 /// Requests of the demo's kind, in the form of Azure's traces.

@@ -3,6 +3,7 @@
 // Helpers, not only tests, may fail loudly; test times are far inside their ranges.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+mod actual;
 mod answers;
 mod certificates;
 mod resampling;

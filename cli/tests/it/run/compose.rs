@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use slackwater_policy::{Outcome, VersionRef, fold};
 
-use super::crash::{cut_journal, killed_at, turn_round};
+use super::crash::{cut_journal, killed_at};
 use super::dockerd::Dockerd;
 use super::fleet::{BINARY, Fleet, Front, Spec, exit, first_runs_new_now, is_there, records, text};
 
@@ -132,7 +132,7 @@ fn rolled_and_rolled_back(edited: Edited) {
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(dockerd.did(&["ps", "-q"]), ids);
 
-    turn_round(&mut fleet);
+    fleet.turn_round();
     fleet.plan.rollout.soak = slackwater_policy::Span::from_secs(2);
     fleet.write_plan();
     let executor = fleet.spawn(&[]);
@@ -179,7 +179,7 @@ fn an_executor_of_services_is_killed_and_goes_on_and_recover_sh_knows_them() {
         let over = exit(&output) == 5 && text(&output).contains("is over (Completed)");
         assert!(exit(&output) == 0 || over, "killed at {at}: {}", text(&output));
         assert_eq!(report.outcome, Some(Outcome::Completed), "killed at {at}");
-        turn_round(&mut fleet);
+        fleet.turn_round();
         at += every;
     }
     let report = fleet.stop_load(load);
@@ -193,7 +193,7 @@ fn an_executor_of_services_is_killed_and_goes_on_and_recover_sh_knows_them() {
     if !is_there("curl") {
         return;
     }
-    turn_round(&mut fleet);
+    fleet.turn_round();
     let file = fleet.path("chat/.env");
     let variables = || fs::read_to_string(&file).unwrap();
     let was = (fleet.roots(), variables());

@@ -11,7 +11,7 @@ use rusqlite::params;
 use slackwater_exec::deployment::Deployment;
 use slackwater_exec::driver::View;
 use slackwater_exec::session::{RunOptions, Session};
-use slackwater_policy::{Event, Note, Outcome, Plan, Record, Rollout, fold};
+use slackwater_policy::{Entry, Event, Note, Outcome, Plan, Record, Rollout, fold};
 
 use super::fleet::{Fleet, Front, Spec, exit, first_runs_new, records, text};
 
@@ -61,15 +61,6 @@ pub(crate) fn killed_at(fleet: &Fleet, at: u64) -> bool {
     killed
 }
 
-/// Changes what is old and what is new, for a rollout the other way round.
-pub(crate) fn turn_round(fleet: &mut Fleet) {
-    std::mem::swap(&mut fleet.plan.from, &mut fleet.plan.to);
-    fleet.write_plan();
-    let text = std::fs::read_to_string(fleet.deployment_path()).unwrap();
-    let text = text.replace("[versions.from]", "[versions.x]").replace("[versions.to]", "[versions.from]");
-    std::fs::write(fleet.deployment_path(), text.replace("[versions.x]", "[versions.to]")).unwrap();
-}
-
 /// Forgets every record after one, as if the disk had been there no longer.
 pub(crate) fn cut_journal(fleet: &Fleet, keep: u64) {
     let journal = rusqlite::Connection::open(fleet.state().join("journal.sqlite")).unwrap();
@@ -103,7 +94,7 @@ fn an_executor_killed_after_any_record_goes_on_and_loses_nothing() {
             wrong.insert(at, format!("{}\nbefore: {pids:?}", text(&output)));
             break;
         }
-        turn_round(&mut fleet);
+        fleet.turn_round();
         at += every;
     }
     let report = fleet.stop_load(load);
@@ -115,6 +106,23 @@ fn an_executor_killed_after_any_record_goes_on_and_loses_nothing() {
     assert!(wrong.is_empty(), "{wrong:?}");
     assert!(kills > 5, "a rollout has more records than that");
     assert!(report.is_clean(), "{:?}", report.faults);
+}
+
+#[test]
+fn a_journal_that_lost_its_last_words_gets_them_back() {
+    let fleet = Fleet::start(&Spec::new(Front::Gateway, 2));
+    let output = fleet.run(&[]);
+    assert_eq!(exit(&output), 0, "{}", text(&output));
+    let whole = records(&fleet.state());
+    let last_event = whole.iter().rev().find(|record| matches!(record.entry, Entry::Event(_))).unwrap().seq;
+    for keep in last_event..whole.last().unwrap().seq {
+        cut_journal(&fleet, keep);
+        assert_eq!(records(&fleet.state()).last().unwrap().seq, keep);
+        let output = fleet.resume(&[]);
+        assert_eq!(exit(&output), 5, "{}", text(&output));
+        assert!(text(&output).contains("is over (Completed)"), "{}", text(&output));
+        assert_eq!(records(&fleet.state()), whole, "cut after {keep}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use slackwater_exec::deployment::{Deployment, SupervisorSpec};
 use slackwater_exec::supervisor::{Docker, Supervisor};
 use slackwater_policy::{Outcome, VersionRef, fold};
 
-use super::crash::{cut_journal, killed_at, turn_round};
+use super::crash::{cut_journal, killed_at};
 use super::dockerd::Dockerd;
 use super::fleet::{
     BINARY, Fleet, Front, Spec, exit, first_runs_new, first_runs_new_now, is_there, records, text,
@@ -94,7 +94,7 @@ fn containers_are_rolled_and_rolled_back_without_losing_a_stream() {
     assert_eq!(dockerd.did(&["ps", "-a", "--format", "{{.Names}}"]).lines().count(), 3);
 
     // The other way round, and half-way the person wants back.
-    turn_round(&mut fleet);
+    fleet.turn_round();
     fleet.plan.rollout.soak = slackwater_policy::Span::from_secs(2);
     fleet.write_plan();
     let was = dockerd.inspect("chat-0");
@@ -132,7 +132,7 @@ fn an_executor_of_containers_is_killed_and_goes_on() {
         let over = exit(&output) == 5 && text(&output).contains("is over (Completed)");
         assert!(exit(&output) == 0 || over, "killed at {at}: {}\nbefore: {before:?}", text(&output));
         assert_eq!(report.outcome, Some(Outcome::Completed), "killed at {at}");
-        turn_round(&mut fleet);
+        fleet.turn_round();
         at += every;
     }
     let report = fleet.stop_load(load);

@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use slackwater_policy::{Outcome, fold};
+use slackwater_load::Pace;
+use slackwater_policy::{Figure, Guard, GuardAction, Outcome, Span, fold};
 
-use super::fleet::{Fleet, Front, Spec, exit, first_runs_new, is_there, records, text};
+use super::fleet::{BINARY, Fleet, Front, Spec, exit, first_runs_new, is_there, records, text};
 
 /// The new version does not come up: one replica is tried, goes back, and the rollout holds with all serving.
 fn goes_back(spec: Spec, said: &str) {
@@ -58,6 +59,101 @@ fn one_that_ignores_the_stop_is_killed() {
 }
 
 #[test]
+fn a_new_version_that_is_slow_is_noticed_by_a_guard_and_taken_back_by_a_person() {
+    let mut spec = Spec::new(Front::Gateway, 3).new_fault("slow=400");
+    // Live figures are brought every ten seconds, and one is not enough.
+    spec.soak = Span::from_secs(30);
+    let mut fleet = Fleet::start(&spec);
+    // A token takes some 0.6 ms, and a quarter of a second with the new version.
+    let guard = Guard {
+        figure: Figure::TpotP99,
+        limit: 0.12,
+        sustained: Span::from_secs(5),
+        action: GuardAction::Hold,
+    };
+    fleet.plan.guards = vec![guard];
+    fleet.write_plan();
+    // At a rate: behind a balancer that looks at what is in flight, clients that wait for their answers send a slow replica so few
+    // requests that the 99th percentile does not see them.
+    let load = fleet.load_with(6, |options| {
+        options.pace = Pace::Rate(6.0);
+        options.prompt.output_tokens = (10, 20);
+    });
+    let output = fleet.run(&[]);
+    assert_eq!(exit(&output), 3, "{}", text(&output));
+    assert!(text(&output).contains("TpotP99 stayed above 0.12"), "{}", text(&output));
+    assert!(text(&output).contains("slackwater rollback"), "it names what mends it: {}", text(&output));
+    assert_eq!(fleet.roots(), ["/models/v2", "/models/v1", "/models/v1"], "held with all serving");
+
+    let deployment = fleet.deployment_path().display().to_string();
+    let mut executor = std::process::Command::new(BINARY)
+        .args(["run", "--resume", "--deployment", &deployment])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    fleet.until("an executor waits", |status| status["pid"].is_number());
+    assert_eq!(exit(&fleet.order("rollback")), 0);
+    assert_eq!(executor.wait().unwrap().code(), Some(4));
+    assert_eq!(fleet.roots(), vec!["/models/v1"; 3]);
+    let report = fleet.stop_load(load);
+    assert!(report.is_clean(), "{:?}", report.faults);
+}
+
+#[test]
+fn one_that_dies_in_mid_stream_goes_back_and_breaks_no_other_stream() {
+    let mut spec = Spec::new(Front::Gateway, 3).new_fault("dies-mid-stream=40");
+    spec.soak = Span::from_secs(2);
+    let fleet = Fleet::start(&spec);
+    let load = fleet.load_of(6, (60, 200));
+    let output = fleet.run(&[]);
+    assert_eq!(exit(&output), 3, "{}", text(&output));
+    assert!(text(&output).contains("replica-0"), "{}", text(&output));
+    assert!(text(&output).contains("went down"), "{}", text(&output));
+    // Every replica serves one known version, or it is named with what mends it.
+    for (index, root) in fleet.roots().iter().enumerate() {
+        let named =
+            text(&output).contains(&format!("replica-{index}: ")) && text(&output).contains("mend it: ");
+        assert!(root == "/models/v1" || named, "replica-{index} {root}: {}", text(&output));
+    }
+    assert_eq!(fleet.roots()[1..], ["/models/v1", "/models/v1"], "the others were not touched");
+    let report = fleet.stop_load(load);
+    assert_eq!(report.duplicated, 0, "{:?}", report.faults);
+    // What it had under way broke with it, at most six at each of its deaths; nothing else did.
+    let lost = report.sent - report.completed;
+    assert!((1..=18).contains(&lost), "{lost} lost: {:?}", report.faults);
+    eprintln!("dies-mid-stream: {} streams, {lost} broke with the replica that died", report.sent);
+}
+
+#[test]
+fn a_haproxy_whose_socket_is_gone_is_a_hold_and_gone_on_with_when_it_is_back() {
+    if !is_there("haproxy") {
+        return;
+    }
+    let mut spec = Spec::new(Front::Haproxy, 2);
+    spec.soak = Span::from_secs(2);
+    let mut fleet = Fleet::start(&spec);
+    fleet.plan.gate.recheck = Span::from_millis(100);
+    fleet.plan.gate.wait_max = Span::from_secs(1);
+    fleet.write_plan();
+    let load = fleet.load(4);
+    let executor = fleet.spawn(&[]);
+    fleet.until("one is new", first_runs_new);
+    // It goes on to serve, but nobody can tell it anything.
+    fs::remove_file(fleet.path("haproxy.sock")).unwrap();
+    let output = executor.wait_with_output().unwrap();
+    assert_eq!(exit(&output), 3, "{}", text(&output));
+    assert!(text(&output).contains("haproxy.sock"), "it names the socket: {}", text(&output));
+    assert_eq!(fleet.roots(), ["/models/v2", "/models/v1"], "nobody was touched");
+    let report = fleet.stop_load(load);
+    assert!(report.is_clean() && report.sent > 0, "{:?}", report.faults);
+    fleet.stop_balancer();
+    fleet.start_balancer();
+    let output = fleet.resume(&["--go-on"]);
+    assert_eq!(exit(&output), 0, "{}", text(&output));
+    assert_eq!(fleet.roots(), ["/models/v2", "/models/v2"]);
+}
+
+#[test]
 fn a_replica_that_is_dead_before_the_start_is_moved_first() {
     let fleet = Fleet::start(&Spec::new(Front::Gateway, 3));
     let dead = fleet.pids()[2].unwrap();
@@ -85,7 +181,7 @@ fn a_taken_port_parks_the_replica_and_names_who_has_it() {
         }
     });
     fleet.plan.rollout.on_failure = slackwater_policy::OnFailure::Park;
-    fleet.plan.rollout.steps.start.every = slackwater_policy::Span::from_millis(100);
+    fleet.plan.rollout.steps.start.every = Span::from_millis(100);
     fleet.plan.rollout.bring_ups = 1;
     fleet.write_plan();
     let output = fleet.run(&[]);
@@ -113,10 +209,10 @@ fn without_its_gateway_nothing_is_begun() {
 #[test]
 fn a_gateway_that_goes_in_the_middle_is_a_hold_and_gone_on_with_when_it_is_back() {
     let mut spec = Spec::new(Front::Gateway, 2);
-    spec.soak = slackwater_policy::Span::from_secs(2);
+    spec.soak = Span::from_secs(2);
     let mut fleet = Fleet::start(&spec);
-    fleet.plan.gate.recheck = slackwater_policy::Span::from_millis(100);
-    fleet.plan.gate.wait_max = slackwater_policy::Span::from_secs(1);
+    fleet.plan.gate.recheck = Span::from_millis(100);
+    fleet.plan.gate.wait_max = Span::from_secs(1);
     fleet.write_plan();
     let executor = fleet.spawn(&[]);
     fleet.until("one is new", first_runs_new);
@@ -148,7 +244,7 @@ fn outside_its_window_it_is_refused() {
     let tomorrow = slackwater_policy::Time::from_secs(4_000_000_000);
     let closes = slackwater_policy::Time::from_secs(4_000_007_200);
     fleet.plan.windows = vec![slackwater_policy::Window { opens: tomorrow, closes }];
-    fleet.plan.rollout.move_expected = slackwater_policy::Span::from_secs(60);
+    fleet.plan.rollout.move_expected = Span::from_secs(60);
     fleet.write_plan();
     let output = fleet.run(&[]);
     assert_eq!(exit(&output), 5, "{}", text(&output));
@@ -161,11 +257,11 @@ fn an_include_file_edited_by_hand_is_not_overwritten() {
         return;
     }
     let mut spec = Spec::new(Front::Nginx, 3);
-    spec.soak = slackwater_policy::Span::from_secs(2);
+    spec.soak = Span::from_secs(2);
     let mut fleet = Fleet::start(&spec);
     // The file is read at the next gate, which waits for what may pass.
-    fleet.plan.gate.recheck = slackwater_policy::Span::from_millis(100);
-    fleet.plan.gate.wait_max = slackwater_policy::Span::from_secs(1);
+    fleet.plan.gate.recheck = Span::from_millis(100);
+    fleet.plan.gate.wait_max = Span::from_secs(1);
     fleet.write_plan();
     let load = fleet.load(4);
     let executor = fleet.spawn(&[]);
@@ -285,7 +381,7 @@ fn memory_that_lingers_is_waited_for() {
 fn memory_that_is_never_free_parks_the_replica_and_names_who_holds_it() {
     let folder = tempfile::tempdir().unwrap();
     let Some(mut fleet) = with_gpus("1h", folder.path()) else { return };
-    fleet.plan.rollout.steps.gpu_free.within = Some(slackwater_policy::Span::from_secs(1));
+    fleet.plan.rollout.steps.gpu_free.within = Some(Span::from_secs(1));
     fleet.write_plan();
     let output = fleet.run(&[]);
     assert_eq!(exit(&output), 3, "{}", text(&output));

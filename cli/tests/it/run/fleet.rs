@@ -335,6 +335,16 @@ impl Fleet {
         fs::write(self.path("haproxy.cfg"), conf).unwrap();
     }
 
+    /// Changes what is old and what is new: the way back is a rollout like any other.
+    pub(crate) fn turn_round(&mut self) {
+        std::mem::swap(&mut self.plan.from, &mut self.plan.to);
+        self.write_plan();
+        let text = fs::read_to_string(self.deployment_path()).unwrap();
+        let text =
+            text.replace("[versions.from]", "[versions.x]").replace("[versions.to]", "[versions.from]");
+        fs::write(self.deployment_path(), text.replace("[versions.x]", "[versions.to]")).unwrap();
+    }
+
     /// The command, run to its end.
     pub(crate) fn slackwater(&self, arguments: &[&str]) -> Output {
         Command::new(BINARY).args(arguments).stdin(Stdio::null()).output().unwrap()

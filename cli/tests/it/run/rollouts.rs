@@ -4,11 +4,8 @@ use slackwater_policy::{Outcome, fold};
 
 use super::fleet::{Fleet, Front, Spec, exit, is_there, records, text};
 
-/// Rolls a fleet so many times, there and back, with streams on it all the time.
-fn nothing_is_lost(front: Front, rollouts: usize) {
-    let spec = Spec::new(front, 4);
-    let mut fleet = Fleet::start(&spec);
-    let load = fleet.load(12);
+/// Rolls a fleet so many times, there and back.
+pub(super) fn rolled(fleet: &mut Fleet, rollouts: usize) {
     for round in 0..rollouts {
         let output = fleet.run(&[]);
         assert_eq!(exit(&output), 0, "round {round}: {}", text(&output));
@@ -16,14 +13,16 @@ fn nothing_is_lost(front: Front, rollouts: usize) {
         assert_eq!((report.outcome, report.cut), (Some(Outcome::Completed), 0), "round {round}");
         let new = format!("/models/v{}", if round % 2 == 0 { 2 } else { 1 });
         assert_eq!(fleet.roots(), vec![new; 4], "round {round}");
-        // The way back is a rollout like any other: the versions change places.
-        std::mem::swap(&mut fleet.plan.from, &mut fleet.plan.to);
-        fleet.write_plan();
-        let deployment = std::fs::read_to_string(fleet.deployment_path()).unwrap();
-        let swapped =
-            deployment.replace("[versions.from]", "[versions.x]").replace("[versions.to]", "[versions.from]");
-        std::fs::write(fleet.deployment_path(), swapped.replace("[versions.x]", "[versions.to]")).unwrap();
+        fleet.turn_round();
     }
+}
+
+/// The same with streams on it all the time.
+fn nothing_is_lost(front: Front, rollouts: usize) {
+    let spec = Spec::new(front, 4);
+    let mut fleet = Fleet::start(&spec);
+    let load = fleet.load(12);
+    rolled(&mut fleet, rollouts);
     let report = fleet.stop_load(load);
     eprintln!(
         "{front:?}: {rollouts} rollouts of 4, {} streams sent, {} completed, {} failed, {} truncated, {} duplicated",
@@ -33,7 +32,7 @@ fn nothing_is_lost(front: Front, rollouts: usize) {
     assert!(report.sent > 50, "{front:?}: only {} streams were sent", report.sent);
 }
 
-fn how_many() -> usize {
+pub(super) fn how_many() -> usize {
     std::env::var("SLACKWATER_ROLLOUTS").ok().and_then(|count| count.parse().ok()).unwrap_or(2)
 }
 

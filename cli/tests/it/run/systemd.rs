@@ -6,7 +6,7 @@ use std::process::Command;
 use slackwater_exec::deployment::{Deployment, Place};
 use slackwater_policy::{Outcome, VersionRef, fold};
 
-use super::crash::{cut_journal, killed_at, turn_round};
+use super::crash::{cut_journal, killed_at};
 use super::fleet::{
     BINARY, Fleet, Front, Spec, exit, first_runs_new, first_runs_new_now, is_there, records, text,
 };
@@ -118,7 +118,7 @@ fn units_are_rolled_and_rolled_back_by_their_drop_ins() {
     );
     assert_eq!(did(&fleet, &["show", "-p", "NeedDaemonReload", "chat-0"]), "NeedDaemonReload=no\n");
 
-    turn_round(&mut fleet);
+    fleet.turn_round();
     fleet.plan.rollout.soak = slackwater_policy::Span::from_secs(2);
     fleet.write_plan();
     let was = drop_in(&fleet, 0);
@@ -167,7 +167,7 @@ fn units_are_rolled_by_their_environment_files_and_foreign_edits_are_seen() {
     assert_eq!(fleet.roots(), ["/models/v2", "/models/v2"]);
     assert_eq!(fs::read_to_string(&first).unwrap(), "# the chat\nMODEL=/models/v2\nTEAM=chat\n");
     fleet.plan.rollout.soak = slackwater_policy::Span::from_millis(100);
-    turn_round(&mut fleet);
+    fleet.turn_round();
     let output = fleet.run(&[]);
     assert_eq!(exit(&output), 0, "{}", text(&output));
     assert_eq!(fs::read_to_string(&first).unwrap(), "# the chat\nMODEL=/models/v1\nTEAM=chat\n");
@@ -187,7 +187,7 @@ fn an_executor_of_units_is_killed_and_goes_on_and_recover_sh_knows_them() {
         let over = exit(&output) == 5 && text(&output).contains("is over (Completed)");
         assert!(exit(&output) == 0 || over, "killed at {at}: {}", text(&output));
         assert_eq!(report.outcome, Some(Outcome::Completed), "killed at {at}");
-        turn_round(&mut fleet);
+        fleet.turn_round();
         at += every;
     }
     let report = fleet.stop_load(load);
@@ -201,7 +201,7 @@ fn an_executor_of_units_is_killed_and_goes_on_and_recover_sh_knows_them() {
     if !is_there("curl") {
         return;
     }
-    turn_round(&mut fleet);
+    fleet.turn_round();
     let was = (fleet.roots(), [drop_in(&fleet, 0), drop_in(&fleet, 1)]);
     fleet.plan.rollout.soak = slackwater_policy::Span::from_secs(3);
     fleet.write_plan();
