@@ -140,6 +140,13 @@ impl Drop for Dockerd {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // The network namespace that containers shared stays mounted, and its folder could not be removed.
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        for mounted in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
+            if Path::new(mounted).starts_with(self.folder.path()) {
+                let _ = Command::new("umount").args(["-l", mounted]).status();
+            }
+        }
     }
 }
 
