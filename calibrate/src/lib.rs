@@ -11,3 +11,4 @@ pub use figures::*;
 pub use fit::*;
 pub use limits::*;
 pub use replay::*;
+pub mod silicon;
