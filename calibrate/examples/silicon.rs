@@ -1,19 +1,21 @@
 //! Presets held against measured GPUs: `cargo run --release -p slackwater-calibrate --example silicon -- FILE [--refit]`.
 //!
 //! Without `--refit` the presets as they are (seconds); with it, efficiencies fitted anew with each model and each pair of
-//! GPU and model held out in turn (minutes). `--json` prints everything, row by row.
+//! GPU and model held out in turn (minutes). `--json` prints everything, row by row; `--refit --toml` the entries of
+//! `scenarios/presets/efficiencies.toml`.
 #![allow(clippy::print_stdout)] // it is a command
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use slackwater_calibrate::silicon::{Errors, Silicon, SiliconOptions, silicon};
+use slackwater_calibrate::silicon::{Errors, Silicon, SiliconOptions, entries, silicon};
+use slackwater_scenarios::presets::Efficiency;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let asked = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let Some(file) = arguments.iter().find(|argument| !argument.starts_with("--")) else {
-        println!("usage: silicon FILE [--refit] [--json]");
+        println!("usage: silicon FILE [--refit] [--json | --toml]");
         return ExitCode::from(2);
     };
     let options = SiliconOptions { refit: asked("--refit"), ..SiliconOptions::default() };
@@ -24,6 +26,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if asked("--toml") {
+        print_entries(&found);
+        return ExitCode::SUCCESS;
+    }
     match serde_json::to_string_pretty(&found) {
         Ok(json) if asked("--json") => println!("{json}"),
         _ => print(&found),
@@ -37,7 +43,7 @@ fn print(found: &Silicon) {
         println!("  {rows:>4}  {reason}");
     }
     for group in &found.groups {
-        println!("\n{} {} ({})", group.group.generation, group.group.format, group.models.join(", "));
+        println!("\n{} {} ({})", group.group.generation.name(), group.group.format, group.models.join(", "));
         line("one H100 fit", group.one_fit.as_ref());
         line("presets as they are", group.presets.as_ref());
         for set in &group.sets {
@@ -67,6 +73,17 @@ fn print(found: &Silicon) {
             point.tpot_off[0],
             point.tpot_off[1],
         );
+    }
+}
+
+fn print_entries(found: &Silicon) {
+    #[derive(serde::Serialize)]
+    struct List {
+        efficiency: Vec<Efficiency>,
+    }
+    match toml::to_string(&List { efficiency: entries(found) }) {
+        Ok(text) => println!("{text}"),
+        Err(error) => println!("{error}"),
     }
 }
 

@@ -12,6 +12,7 @@
 //! flight. `docs/presets.md` has the method and the table.
 
 mod case;
+mod entries;
 mod errors;
 mod factors;
 mod held_out;
@@ -19,8 +20,12 @@ mod public_points;
 mod rows;
 
 pub use case::{Case, Means, cases};
+pub use entries::entries;
 pub use errors::{Compared, Errors};
 pub use factors::{FACTORS, Factor, FactorLoss, fit_factors};
 pub use held_out::{Group, GroupResult, Refitted, Set, Silicon, SiliconOptions, silicon};
 pub use public_points::{PublicPoint, public_points};
 pub use rows::{Measured, SiliconError, read_silicon};
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,8 @@ use anyhow::bail;
 use serde::Serialize;
 use slackwater_scenarios::EngineProfile;
 use slackwater_scenarios::presets::{
-    Efficiency, Fit, Gpu, KvPrecision, Model, Parameters, Precision, Preset, Roofline, Setting, Speed, StartUp,
+    Efficiency, Fit, Gpu, KvPrecision, Model, Parameters, Precision, Preset, Roofline, Setting, Speed,
+    StartUp,
 };
 
 use crate::args::{PresetKind, Presets, ShowPreset};

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 pub const PRESET_MARK: &str = "roofline preset";
 
 /// The words between which the source of a preset says how far such presets were off.
-pub(crate) const PRESET_ERROR_MARKS: (&str, &str) = ("presets like it were ", " on models it was not fitted to");
+pub(crate) const PRESET_ERROR_MARKS: (&str, &str) =
+    ("presets like it were ", " on models it was not fitted to");
 
 /// One replica's engine: step time, memory, scheduler. `source` says where the numbers come from and is printed with
 /// every result.

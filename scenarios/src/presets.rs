@@ -27,8 +27,8 @@ use std::path::Path;
 
 use thiserror::Error;
 
-pub use fit::Fit;
 pub use efficiency::{Efficiencies, Efficiency, HeldOut, OffBy};
+pub use fit::Fit;
 pub use gpus::{Generation, Gpu};
 pub use models::{Experts, Family, Model, Parameters, Window};
 pub use precision::{KvPrecision, Precision};

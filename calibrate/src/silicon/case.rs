@@ -42,8 +42,11 @@ pub struct Case {
 /// vLLM's own defaults for a server on a GPU of 70 GiB and more (vllm-project/vllm#12369); sglang's chunk is as large.
 const MAX_NUM_SEQS: u32 = 1024;
 const MAX_NUM_BATCHED_TOKENS: u32 = 8192;
-/// The public runner (SemiAnalysisAI/InferenceX) sends ten requests for each in flight, of 80 to 100 % of the lengths.
+/// The public runner (SemiAnalysisAI/InferenceX) sends ten requests for each in flight.
 const REQUESTS_A_CLIENT: u32 = 10;
+
+/// Ten times as many are replayed, and held in memory for it.
+const MOST_IN_FLIGHT: u32 = 10_000;
 
 /// What the file does not say.
 pub(super) const ASSUMED: [&str; 6] = [
@@ -66,7 +69,9 @@ pub fn cases(rows: &[Measured], seed: u64) -> (Vec<Case>, BTreeMap<String, usize
     for (place, row) in rows.iter().enumerate() {
         let case = Case::of(place, row, seed);
         match case {
-            Ok(_) if seen.contains(&row) => *refused.entry("the same measurement twice".to_owned()).or_insert(0) += 1,
+            Ok(_) if seen.contains(&row) => {
+                *refused.entry("the same measurement twice".to_owned()).or_insert(0) += 1
+            }
             Ok(case) => {
                 seen.push(row);
                 said.push(case);
@@ -116,6 +121,9 @@ impl Case {
         let preset = Preset::named(gpu, model, Path::new(""), Setting::default());
         let experts = preset.map_err(|error| error.problem)?.model.experts.is_some();
         let concurrency = need(whole(row.concurrency), "concurrency")?;
+        if concurrency > MOST_IN_FLIGHT {
+            return Err(format!("more than {MOST_IN_FLIGHT} requests in flight"));
+        }
         let lengths = (need(whole(row.isl), "isl")?, need(whole(row.osl), "osl")?);
         let tensor_parallel = need(whole(row.tp_size), "tp_size")?;
         if experts {
@@ -223,7 +231,9 @@ fn model_name(path: &str) -> Result<&'static str, String> {
         _ if name.starts_with("DeepSeek") || name.starts_with("Kimi") => {
             format!("{name}: latent attention, which presets can't express")
         }
-        _ if name.starts_with("GLM-5") => format!("{name}: sparse latent attention, which presets can't express"),
+        _ if name.starts_with("GLM-5") => {
+            format!("{name}: sparse latent attention, which presets can't express")
+        }
         _ if name.starts_with("Qwen3.5") => format!("{name}: linear attention, which presets can't express"),
         _ => format!("{name}: not in the list of models"),
     })

@@ -53,8 +53,8 @@ pub struct Silicon {
 /// GPUs of a generation whose products are of one format.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Group {
-    /// The generation, as data names it.
-    pub generation: String,
+    /// The generation.
+    pub generation: Generation,
     /// The format of the products: `bf16`, `fp8`, `fp4`.
     pub format: String,
 }
@@ -64,8 +64,10 @@ pub struct Group {
 pub struct GroupResult {
     /// Which.
     pub group: Group,
-    /// Its models.
+    /// Its models on vLLM.
     pub models: Vec<String>,
+    /// The models that a fit for it sees: its own, or all of the generation where it has but one.
+    pub fitted_to: Vec<String>,
     /// The presets of this version, which have seen all of it.
     pub presets: Option<Errors>,
     /// The one fit on an H100 that stands where nothing was measured.
@@ -121,7 +123,7 @@ pub fn silicon(path: &Path, options: SiliconOptions) -> Result<Silicon, SiliconE
     }
     let of = |case: &Case| {
         let (generation, format) = key(case);
-        Group { generation: generation.name().to_owned(), format: format.to_owned() }
+        Group { generation, format: format.to_owned() }
     };
     let keys: BTreeSet<Group> = said.iter().map(of).collect();
     let compared = compare(&said.iter().collect::<Vec<_>>(), options.seed, Case::shipped);
@@ -160,14 +162,22 @@ fn group_result(
     options: SiliconOptions,
 ) -> GroupResult {
     let vllm: Vec<&Case> = cases.iter().copied().filter(|case| case.is_vllm()).collect();
-    let models: BTreeSet<String> = cases.iter().map(|case| case.model().to_owned()).collect();
+    let models = |of: &mut dyn Iterator<Item = &Case>| -> Vec<String> {
+        of.map(|case| case.model().to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
+    };
+    let own = models(&mut vllm.iter().copied());
+    let fitted_to = match own.len() {
+        ..=1 => models(&mut of_generation(all, group.generation).into_iter()),
+        _ => own.clone(),
+    };
     let places: BTreeSet<usize> = cases.iter().map(|case| case.row).collect();
     let ours: Vec<&Compared> = compared.iter().filter(|row| places.contains(&row.row)).collect();
     let of_vllm = || ours.iter().copied().filter(|row| row.backend == "vllm");
     let general = Efficiency::not_measured().reached;
     let one_fit = compare(&vllm, options.seed, |_| general);
     GroupResult {
-        models: models.into_iter().collect(),
+        models: own,
+        fitted_to,
         presets: Errors::of(of_vllm()),
         one_fit: Errors::of(&one_fit),
         refitted: options.refit.then(|| refit(&group, &vllm, all, options)),
@@ -189,22 +199,25 @@ fn sets<'a>(rows: impl Iterator<Item = &'a Compared> + Clone) -> Vec<Set> {
         .collect()
 }
 
+fn of_generation(all: &[Case], generation: Generation) -> Vec<&Case> {
+    all.iter().filter(|case| case.is_vllm() && case.preset.gpu.generation == generation).collect()
+}
+
 /// Fits the group as it is shipped, and without each of its models and pairs.
 fn refit(group: &Group, cases: &[&Case], all: &[Case], options: SiliconOptions) -> Refitted {
-    let generation: Vec<&Case> = all
-        .iter()
-        .filter(|case| case.is_vllm() && case.preset.gpu.generation.name() == group.generation)
-        .collect();
+    let generation = of_generation(all, group.generation);
     let without = |left_out: &(dyn Fn(&Case) -> bool + Sync)| {
         // A fit needs two models, or it takes the one's ways for the GPU's.
-        let models = |cases: &[&Case]| cases.iter().map(|case| case.model().to_owned()).collect::<BTreeSet<_>>().len();
+        let models =
+            |cases: &[&Case]| cases.iter().map(|case| case.model().to_owned()).collect::<BTreeSet<_>>().len();
         let own: Vec<&Case> = cases.iter().copied().filter(|case| !left_out(case)).collect();
         let rest: Vec<&Case> = generation.iter().copied().filter(|case| !left_out(case)).collect();
         let fitted_to = if models(&own) >= 2 { own } else { rest };
         let loss = FactorLoss::new(thinned(&fitted_to), &FACTORS, base(), options.seed);
         fit_factors(&loss, options.iterations)
     };
-    let held_out = |keys: BTreeSet<(String, String)>, same: &(dyn Fn(&Case, &(String, String)) -> bool + Sync)| {
+    let held_out = |keys: BTreeSet<(String, String)>,
+                    same: &(dyn Fn(&Case, &(String, String)) -> bool + Sync)| {
         let rows: Vec<Vec<Compared>> = keys
             .par_iter()
             .map(|key| {

@@ -45,7 +45,8 @@ pub struct PublicPoint {
 #[must_use]
 pub fn public_points(seed: u64) -> Vec<PublicPoint> {
     let setting = Setting { max_num_seqs: 1024, max_num_batched_tokens: 8192, ..Setting::default() };
-    let preset = Preset::named("H100", "qwen3-14b", Path::new(""), setting).and_then(|preset| preset.profile());
+    let preset =
+        Preset::named("H100", "qwen3-14b", Path::new(""), setting).and_then(|preset| preset.profile());
     let built_in = "h100-qwen3-14b";
     let profiles = [("preset", preset.ok()), (built_in, EngineProfile::built_in(built_in))];
     let mut points = Vec::new();

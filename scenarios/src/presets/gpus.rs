@@ -36,7 +36,7 @@ pub struct Gpu {
 }
 
 /// Generations that differ in what kernels reach of the sheet's figures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Generation {
     /// A100, RTX 30.

@@ -124,7 +124,8 @@ impl Preset {
 
         // Two all-reduces a layer; a ring moves 2 (p - 1) / p of the bytes over each link.
         let reduces = if tensor_parallel > 1 { 2.0 * f64::from(model.layers) } else { 0.0 };
-        let latency = if gpu.is_on_pcie() { reached.pcie_all_reduce_us } else { reached.nvlink_all_reduce_us };
+        let latency =
+            if gpu.is_on_pcie() { reached.pcie_all_reduce_us } else { reached.nvlink_all_reduce_us };
         let ring_bytes = 2.0 * (split - 1.0) / split * f64::from(model.hidden_size) * 2.0;
         let link_bytes_per_us = gpu.link_gb_s * 1e3 * reached.link;
 

@@ -144,7 +144,9 @@ fn each_efficiency_has_its_place() {
         change(&mut reached);
         preset("H200", model, on(width, None)).roofline_at(&reached, 32).coefficients
     };
-    let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-9 + 1e-6 * expected, "{found} {expected}");
+    let near = |found: f64, expected: f64| {
+        assert!((found - expected).abs() < 1e-9 + 1e-6 * expected, "{found} {expected}")
+    };
     for (model, layers, experts) in [("qwen3-14b", 40.0, false), ("qwen3-30b-a3b", 48.0, true)] {
         for width in [1, 2] {
             let base = at(model, width, &|_| {});
@@ -154,8 +156,14 @@ fn each_efficiency_has_its_place() {
             let of_layers = at(model, width, &|of| of.sequence_layer_us += 0.5).c_seq_us - base.c_seq_us;
             near(of_layers, layers * 0.5);
             let reduces = if width > 1 { 2.0 * layers } else { 0.0 };
-            near(at(model, width, &|of| of.nvlink_all_reduce_us += 5.0).c0_ms - base.c0_ms, reduces * 5.0 / 1e3);
-            near(at(model, width, &|of| of.attention /= 2.0).c_attn_us_per_token2, base.c_attn_us_per_token2 * 2.0);
+            near(
+                at(model, width, &|of| of.nvlink_all_reduce_us += 5.0).c0_ms - base.c0_ms,
+                reduces * 5.0 / 1e3,
+            );
+            near(
+                at(model, width, &|of| of.attention /= 2.0).c_attn_us_per_token2,
+                base.c_attn_us_per_token2 * 2.0,
+            );
             near(at(model, width, &|of| of.bandwidth /= 2.0).c_kv_us, base.c_kv_us * 2.0);
             let slower = at(model, width, &|of| of.expert_flop /= 2.0).c_tok_us > base.c_tok_us;
             assert_eq!(slower, experts, "{model}");
@@ -174,12 +182,19 @@ fn efficiencies_make_sense() {
         for share in [of.bandwidth, of.flop, of.expert_flop, of.attention, of.link] {
             assert!(share > 0.0 && share <= 1.0, "{entry:?}");
         }
-        for cost in [of.step_ms, of.layer_us, of.sequence_us, of.sequence_layer_us, of.nvlink_all_reduce_us, of.front_end_ms] {
+        for cost in [
+            of.step_ms,
+            of.layer_us,
+            of.sequence_us,
+            of.sequence_layer_us,
+            of.nvlink_all_reduce_us,
+            of.front_end_ms,
+        ] {
             assert!((0.0..1000.0).contains(&cost), "{entry:?}");
         }
         // An entry of a generation is there because it was measured, on models it did not see.
         assert_eq!(entry.generation.is_some(), entry.held_out.is_some(), "{entry:?}");
-        for held_out in &entry.held_out {
+        if let Some(held_out) = &entry.held_out {
             assert!(held_out.rows > 0 && !held_out.models.is_empty());
             for off in [held_out.ttft, held_out.tpot] {
                 assert!(off.median <= off.p90 && off.bias.abs() <= off.p90, "{entry:?}");
@@ -195,7 +210,10 @@ fn efficiencies_make_sense() {
     ] {
         for format in ["bf16", "fp8", "fp4"] {
             let found = Efficiency::of(generation, format);
-            assert_eq!(found.generation.is_some(), measured && !(generation == Generation::Hopper && format == "fp4"));
+            assert_eq!(
+                found.generation.is_some(),
+                measured && !(generation == Generation::Hopper && format == "fp4")
+            );
         }
     }
 }
@@ -339,7 +357,8 @@ fn formats_that_the_gpu_lacks() {
     assert_eq!(token("A100-80", Precision::Fp8), token("A100-80", Precision::Bf16));
     assert!(token("H100", Precision::Fp8) < 0.51 * token("H100", Precision::Bf16));
     assert_eq!(token("H100", Precision::Nvfp4), token("H100", Precision::Bf16));
-    assert!(token("B200", Precision::Nvfp4) < 0.26 * token("B200", Precision::Bf16));
+    // A quarter by the sheet; kernels were measured to reach half as much of it.
+    assert!(token("B200", Precision::Nvfp4) < 0.55 * token("B200", Precision::Bf16));
 }
 
 /// The starts that the phases were laid through: totals within 6 %.
