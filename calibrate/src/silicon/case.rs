@@ -70,7 +70,7 @@ pub fn cases(rows: &[Measured], seed: u64) -> (Vec<Case>, BTreeMap<String, usize
         let case = Case::of(place, row, seed);
         match case {
             Ok(_) if seen.contains(&row) => {
-                *refused.entry("the same measurement twice".to_owned()).or_insert(0) += 1
+                *refused.entry("the same measurement twice".to_owned()).or_insert(0) += 1;
             }
             Ok(case) => {
                 seen.push(row);

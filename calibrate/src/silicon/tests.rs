@@ -200,9 +200,11 @@ fn shared() -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
+type Published = (&'static str, &'static str, usize, [f64; 2], [f64; 2]);
+
 /// What `docs/presets.md` says of the shared file, without the fits: group, models, rows, and median errors in percent of
 /// the presets and of the one H100 fit (TPOT, TTFT).
-const PUBLISHED: [(&str, &str, usize, [f64; 2], [f64; 2]); 5] = [
+const PUBLISHED: [Published; 5] = [
     ("Hopper", "bf16", 197, [6.9, 10.7], [16.6, 57.2]),
     ("Hopper", "fp8", 203, [17.1, 27.1], [32.2, 34.8]),
     ("Blackwell", "bf16", 66, [23.1, 56.7], [23.1, 56.7]),
