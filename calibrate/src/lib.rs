@@ -21,6 +21,7 @@ mod limits;
 mod objective;
 mod prior;
 mod replay;
+pub mod silicon;
 mod steps;
 mod validate;
 

@@ -7,10 +7,9 @@ use anyhow::bail;
 use serde::Serialize;
 use slackwater_scenarios::EngineProfile;
 use slackwater_scenarios::presets::{
-    BANDWIDTH_EFFICIENCY, FLOP_EFFICIENCY, Fit, Gpu, HOST_US_PER_SEQUENCE, Model, Parameters, Precision,
-    Preset, Roofline, STEP_OVERHEAD_MS, Speed, StartUp,
+    Efficiency, Fit, Gpu, KvPrecision, Model, Parameters, Precision, Preset, Roofline, Setting, Speed,
+    StartUp,
 };
-use slackwater_scenarios::presets::{KvPrecision, Setting};
 
 use crate::args::{PresetKind, Presets, ShowPreset};
 use crate::output;
@@ -170,23 +169,37 @@ fn show(arguments: &ShowPreset) -> anyhow::Result<()> {
 }
 
 fn assumptions(preset: &Preset, roofline: &Roofline) -> Vec<String> {
+    let efficiency = preset.efficiency();
+    let reached = &efficiency.reached;
+    let of_experts = match preset.model.experts {
+        Some(_) => format!(" ({:.0} % in experts)", reached.expert_flop * 100.0),
+        None => String::new(),
+    };
     let mut said = vec![
         format!(
-            "reading gets {:.0} % of the memory bandwidth, large products {:.0} % of the {} rate; a step costs {STEP_OVERHEAD_MS} ms and \
-             each sequence {HOST_US_PER_SEQUENCE} us besides: from one fit, vLLM 0.23 on one H100 with Qwen3-14B",
-            BANDWIDTH_EFFICIENCY * 100.0,
-            FLOP_EFFICIENCY * 100.0,
-            roofline.format
+            "reading gets {:.0} % of the memory bandwidth, large products {:.0} % of the {} rate{of_experts}; a step costs {:.2} ms, \
+             each layer of it {:.1} us, each sequence {:.1} us besides; HTTP and tokens {:.0} ms a request: {}",
+            reached.bandwidth * 100.0,
+            reached.flop * 100.0,
+            roofline.format,
+            reached.step_ms,
+            reached.layer_us,
+            reached.sequence_us + f64::from(preset.model.layers) * reached.sequence_layer_us,
+            reached.front_end_ms,
+            efficiency.source,
         ),
-        "attention over prompts gets 50 % of the bf16 rate: assumed".to_owned(),
+        known_error(preset, &efficiency, roofline.format),
+        format!("attention over prompts gets {:.0} % of the bf16 rate: assumed", reached.attention * 100.0),
         "1 GiB for CUDA and graphs, and what a full step's activations and logits take: assumed".to_owned(),
     ];
     if preset.setting.tensor_parallel > 1 {
+        let over_pcie = preset.gpu.is_on_pcie();
         said.push(format!(
-            "two all-reduces a layer over {} at 70 % of {} GB/s, {} us each at least: assumed",
+            "two all-reduces a layer over {} at {:.0} % of {} GB/s (assumed), {:.0} us each at least",
             preset.gpu.link,
+            reached.link * 100.0,
             preset.gpu.link_gb_s,
-            if preset.gpu.is_on_pcie() { 30 } else { 10 }
+            if over_pcie { reached.pcie_all_reduce_us } else { reached.nvlink_all_reduce_us }
         ));
     }
     if let (Some(experts), Some(touched)) = (preset.model.experts, roofline.experts_touched) {
@@ -208,6 +221,19 @@ fn assumptions(preset: &Preset, roofline: &Roofline) -> Vec<String> {
             .to_owned(),
     );
     said
+}
+
+/// How far such presets were off, or that nobody knows.
+fn known_error(preset: &Preset, efficiency: &Efficiency, format: &str) -> String {
+    let generation = preset.gpu.generation.name();
+    match &efficiency.held_out {
+        Some(held_out) => format!(
+            "how far off: presets on {generation} in {format} were {held_out} ({} measurements of {})",
+            held_out.rows,
+            held_out.models.join(", ")
+        ),
+        None => format!("how far presets are off on {generation} in {format} was not measured"),
+    }
 }
 
 fn text(shown: &Shown) -> String {

@@ -61,8 +61,23 @@ pub fn verdict(result: &SimulationResult) -> Verdict {
         (false, true) => "the new version's engine speed is a roofline preset",
         (false, false) => return verdict,
     };
-    verdict.sentence.push_str(&format!(" This rests on a preset: {engines}, not measured."));
     verdict
+        .sentence
+        .push_str(&format!(" This rests on a preset: {engines}, not measured{}.", known_errors(result)));
+    verdict
+}
+
+/// How far such presets were off where somebody measured, the same said once.
+fn known_errors(result: &SimulationResult) -> String {
+    let from = EngineProfile::preset_error(&result.fleet.from.1);
+    let to = result.rollout.as_ref().and_then(|_| EngineProfile::preset_error(&result.fleet.to.1));
+    match (from, to) {
+        (Some(from), Some(to)) if from != to => {
+            format!("; presets like the old version's were {from}, like the new one's {to}")
+        }
+        (Some(said), _) | (_, Some(said)) => format!("; presets like it were {said}"),
+        (None, None) => String::new(),
+    }
 }
 
 fn judged(result: &SimulationResult) -> Verdict {

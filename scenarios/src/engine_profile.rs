@@ -15,6 +15,10 @@ use crate::calibration::Calibration;
 /// The words by which the source of a profile says that it was computed from a data sheet.
 pub const PRESET_MARK: &str = "roofline preset";
 
+/// The words between which the source of a preset says how far such presets were off.
+pub(crate) const PRESET_ERROR_MARKS: (&str, &str) =
+    ("presets like it were ", " on models it was not fitted to");
+
 /// One replica's engine: step time, memory, scheduler. `source` says where the numbers come from and is printed with
 /// every result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -152,6 +156,14 @@ impl EngineProfile {
     #[must_use]
     pub fn source_is_preset(source: &str) -> bool {
         source.contains(PRESET_MARK)
+    }
+
+    /// How far presets like the one that this source is of were off where they were measured, in words.
+    #[must_use]
+    pub fn preset_error(source: &str) -> Option<&str> {
+        let (begin, end) = PRESET_ERROR_MARKS;
+        let said = source.split_once(begin)?.1;
+        Some(&said[..said.find(end)? + end.len()])
     }
 
     pub(crate) fn built_in_text(name: &str) -> Option<&'static str> {

@@ -14,6 +14,7 @@
 pub(crate) mod expand;
 
 mod config_json;
+mod efficiency;
 mod fit;
 mod gpus;
 mod models;
@@ -26,14 +27,12 @@ use std::path::Path;
 
 use thiserror::Error;
 
+pub use efficiency::{Efficiencies, Efficiency, HeldOut, OffBy};
 pub use fit::Fit;
-pub use gpus::Gpu;
+pub use gpus::{Generation, Gpu};
 pub use models::{Experts, Family, Model, Parameters, Window};
 pub use precision::{KvPrecision, Precision};
-pub use roofline::{
-    BANDWIDTH_EFFICIENCY, Coefficients, FLOP_EFFICIENCY, HOST_US_PER_SEQUENCE, Roofline, STEP_OVERHEAD_MS,
-    Speed,
-};
+pub use roofline::{Coefficients, Roofline, Speed};
 pub use startup::{DISK_GB_PER_S, Phase, StartUp};
 
 /// Why there is no preset.

@@ -118,6 +118,10 @@ fn the_verdict_names_the_preset() {
     };
     assert!(text(&on_preset).contains("This rests on a preset: "), "{}", text(&on_preset));
     assert!(!text(&[CHAT, "--set", "traffic.generate.duration=30m"]).contains("preset"));
+    // Where such presets were held against measured servers, the error is said with the verdict.
+    let hopper = ["--set", "from.engine={ gpu = \"H100\", model = \"llama-3.1-8b\", dtype = \"fp8\" }"];
+    let said = text(&[&[CHAT, "--set", "traffic.generate.duration=30m"], &hopper[..]].concat());
+    assert!(said.contains("presets like it were off in TPOT by a median of "), "{said}");
 }
 
 /// Recorded servers (`docs/presets.md`): set-up, and how far the mean TPOT and E2E may be off before that page is wrong.

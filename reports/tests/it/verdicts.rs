@@ -150,4 +150,14 @@ fn a_preset_is_named() {
     assert!(verdict_sentence(&result).ends_with("engine speeds are roofline presets, not measured."));
     result.rollout = None;
     assert!(verdict_sentence(&result).ends_with("the engine speed is a roofline preset, not measured."));
+    // What is known of such presets' errors goes with it.
+    let error = "off in TPOT by a median of 11 % (p90 26 %) and in TTFT by 21 % (p90 50 %) on models it was not fitted to";
+    result.fleet.from.1 =
+        format!("roofline preset of it; not measured; presets like it were {error} (Hopper, fp8)");
+    assert!(
+        verdict_sentence(&result)
+            .ends_with(&format!("is a roofline preset, not measured; presets like it were {error}.")),
+        "{}",
+        verdict_sentence(&result)
+    );
 }

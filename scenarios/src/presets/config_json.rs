@@ -20,6 +20,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("qwen2", Family::Qwen2),
     ("qwen3", Family::Qwen3),
     ("qwen3_moe", Family::Qwen3Moe),
+    ("minimax_m2", Family::MinimaxM2),
     ("gemma3_text", Family::Gemma3Text),
     ("gpt_oss", Family::GptOss),
 ];
@@ -198,7 +199,7 @@ impl Config<'_> {
     fn experts(&self, family: Family) -> Result<Option<Experts>, PresetError> {
         let (count_key, active_key) = match family {
             Family::Qwen3Moe => ("num_experts", "num_experts_per_tok"),
-            Family::Mixtral => ("num_local_experts", "num_experts_per_tok"),
+            Family::Mixtral | Family::MinimaxM2 => ("num_local_experts", "num_experts_per_tok"),
             Family::GptOss if self.value("num_experts_per_tok").is_some() => {
                 ("num_local_experts", "num_experts_per_tok")
             }
@@ -250,7 +251,7 @@ impl Config<'_> {
             (None, _) if qwen => {
                 layers.saturating_sub(self.number_or_none("max_window_layers", 1000)?.unwrap_or(layers))
             }
-            (None, Family::Llama) => 0,
+            (None, Family::Llama | Family::MinimaxM2) => 0,
             (None, _) => layers,
         };
         Ok((windowed > 0).then_some(Window { tokens, layers: windowed }))

@@ -13,6 +13,8 @@ const LIST: &str = include_str!("../../presets/gpus.toml");
 pub struct Gpu {
     /// Its name here.
     pub name: String,
+    /// Whose tensor cores it has.
+    pub generation: Generation,
     /// Memory as the driver lists it.
     pub memory_mib: u32,
     /// Memory bandwidth, 10^9 bytes a second.
@@ -31,6 +33,36 @@ pub struct Gpu {
     pub link_gb_s: f64,
     /// Where the figures are published.
     pub source: String,
+}
+
+/// Generations that differ in what kernels reach of the sheet's figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Generation {
+    /// A100, RTX 30.
+    Ampere,
+    /// L4, L40S, RTX 40.
+    Ada,
+    /// H100, H200.
+    Hopper,
+    /// B200, B300.
+    Blackwell,
+    /// RTX 50, RTX PRO.
+    RtxBlackwell,
+}
+
+impl Generation {
+    /// As in a sentence.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ampere => "Ampere",
+            Self::Ada => "Ada",
+            Self::Hopper => "Hopper",
+            Self::Blackwell => "Blackwell",
+            Self::RtxBlackwell => "RTX Blackwell",
+        }
+    }
 }
 
 #[derive(Deserialize)]

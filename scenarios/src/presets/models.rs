@@ -95,6 +95,8 @@ pub enum Family {
     Qwen3,
     /// Qwen 3, mixture of experts.
     Qwen3Moe,
+    /// MiniMax M2, M2.5.
+    MinimaxM2,
     /// The text part of Gemma 3.
     Gemma3Text,
     /// gpt-oss.
@@ -177,11 +179,14 @@ impl Model {
         let norms = match self.family {
             Family::Gemma3Text => 4 * hidden + 2 * head_dim,
             Family::Qwen3 | Family::Qwen3Moe => 2 * hidden + 2 * head_dim,
+            // Over all heads at once, not head by head.
+            Family::MinimaxM2 => 2 * hidden + queries + keys,
             _ => 2 * hidden,
         };
         let router = if self.experts.is_some() { hidden * experts } else { 0 };
         let biases = match self.family {
             Family::Qwen2 => queries + 2 * keys,
+            Family::MinimaxM2 => experts,
             // Queries, keys, values, output; one sink a head; the router; both layers of every expert.
             Family::GptOss => queries + 2 * keys + hidden + heads + experts * (1 + 2 * inner + hidden),
             _ => 0,

@@ -1,40 +1,23 @@
 //! Step time by the roofline: bytes over bandwidth, operations over rate, each at a stated efficiency.
 //!
 //! ```text
-//! c0     = weights read once / (bandwidth * 0.80) + 0.66 ms + two all-reduces a layer, their latency
-//! c_tok  = 2 FLOP * weights a token meets / (rate * 0.63) + two all-reduces a layer, their bytes
-//! c_seq  = 53.5 us + the output head's 2 FLOP a weight
-//! c_kv   = bytes of a token's keys and values / (bandwidth * 0.80)
-//! c_attn = 4 FLOP * heads * head size * layers / (bf16 rate * 0.50)
+//! c0     = weights read once / (bandwidth * share) + layers * launches + step + two all-reduces a layer, their latency
+//! c_tok  = 2 FLOP * weights a token meets / (rate * share) + two all-reduces a layer, their bytes
+//! c_seq  = host + the output head's 2 FLOP a weight
+//! c_kv   = bytes of a token's keys and values / (bandwidth * share)
+//! c_attn = 4 FLOP * heads * head size * layers / (bf16 rate * share)
 //! ```
-//! All are of one GPU of the group. The efficiencies 0.80 and 0.63 and the host's 0.66 ms and 53.5 us come from one fit, to
-//! vLLM 0.23 on one H100 with Qwen3-14B (c0 11.1 ms, c_tok 42.1 us, c_seq 56 us); one equation can't tell 0.80 from
-//! 0.66 ms, so the efficiency was chosen and the overhead follows. That fit's c_kv (0.032 us) is faster than the memory
-//! can be, since its answers were short; the weights' efficiency stands in for it. 0.50 and the links' figures are assumed.
+//! All are of one GPU of the group. The shares and costs are data: `presets/efficiencies.toml`, by GPU generation and format
+//! of the products.
 //!
 //! A mixture of experts reads the experts that its step's tokens touch, `E * (1 - (1 - k/E)^n)` of each layer; the form
 //! has one floor, so `n` is fixed (`experts_batch`).
 
 use serde::Serialize;
 
+use super::efficiency::{Efficiencies, Efficiency};
 use super::{Preset, PresetError, Setting};
 use crate::engine_profile::{EngineProfile, FrontEnd, KvReservation, Scheduling, StepForm};
-
-/// Share of the memory bandwidth that reading weights and KV cache gets.
-pub const BANDWIDTH_EFFICIENCY: f64 = 0.80;
-/// Share of the tensor cores' rate that large matrix products get.
-pub const FLOP_EFFICIENCY: f64 = 0.63;
-/// Of each step: launches, scheduling that is not hidden.
-pub const STEP_OVERHEAD_MS: f64 = 0.66;
-/// Of each decoding sequence of a step: sampling and what the host does.
-pub const HOST_US_PER_SEQUENCE: f64 = 53.5;
-/// Share of the bf16 rate that attention over a long prompt gets.
-const ATTENTION_EFFICIENCY: f64 = 0.50;
-/// Share of a link's rate that an all-reduce gets.
-const LINK_EFFICIENCY: f64 = 0.70;
-/// The latency of one all-reduce of few bytes.
-const NVLINK_ALL_REDUCE_US: f64 = 10.0;
-const PCIE_ALL_REDUCE_US: f64 = 30.0;
 
 /// The step time's coefficients, as in an engine profile.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -102,10 +85,22 @@ pub struct Speed {
 }
 
 impl Preset {
+    /// What this GPU and this format reach, as far as it was measured.
+    #[must_use]
+    pub fn efficiency(&self) -> Efficiency {
+        Efficiency::of(self.gpu.generation, self.precision().rate(&self.gpu).1)
+    }
+
     /// The roofline of a step of so many tokens (that counts only with experts).
     #[must_use]
-    #[expect(clippy::cast_precision_loss)] // parameters are far below 2^53
     pub fn roofline(&self, tokens: u32) -> Roofline {
+        self.roofline_at(&self.efficiency().reached, tokens)
+    }
+
+    /// The roofline at other efficiencies than the preset's own: for whoever fits them.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss)] // parameters are far below 2^53
+    pub fn roofline_at(&self, reached: &Efficiencies, tokens: u32) -> Roofline {
         let Setting { tensor_parallel, context_tokens, .. } = self.setting;
         let (gpu, model) = (&self.gpu, &self.model);
         let split = f64::from(tensor_parallel);
@@ -118,34 +113,39 @@ impl Preset {
             (experts.touched(tokens) / count, f64::from(experts.active) / count)
         });
         let weights_read = weights.always + weights.experts * touched_share;
-        let bytes_per_us = gpu.bandwidth_gb_s * 1e3 * BANDWIDTH_EFFICIENCY;
+        let bytes_per_us = gpu.bandwidth_gb_s * 1e3 * reached.bandwidth;
 
         let (tflops, format) = self.precision().rate(gpu);
-        let met = parameters.attention as f64 + parameters.feed_forward as f64 * active_share;
-        let flop_per_token = 2.0 * met / split;
+        let attention_flop = 2.0 * parameters.attention as f64 / split;
+        let feed_forward_flop = 2.0 * parameters.feed_forward as f64 * active_share / split;
+        let of_feed_forward = if model.experts.is_some() { reached.expert_flop } else { reached.flop };
         let head_flop = 2.0 * parameters.head as f64 / split;
         let flop_per_us = |tflops: f64, efficiency: f64| tflops * 1e6 * efficiency;
 
         // Two all-reduces a layer; a ring moves 2 (p - 1) / p of the bytes over each link.
         let reduces = if tensor_parallel > 1 { 2.0 * f64::from(model.layers) } else { 0.0 };
-        let latency = if gpu.is_on_pcie() { PCIE_ALL_REDUCE_US } else { NVLINK_ALL_REDUCE_US };
+        let latency =
+            if gpu.is_on_pcie() { reached.pcie_all_reduce_us } else { reached.nvlink_all_reduce_us };
         let ring_bytes = 2.0 * (split - 1.0) / split * f64::from(model.hidden_size) * 2.0;
-        let link_bytes_per_us = gpu.link_gb_s * 1e3 * LINK_EFFICIENCY;
+        let link_bytes_per_us = gpu.link_gb_s * 1e3 * reached.link;
 
+        let launches = f64::from(model.layers) * reached.layer_us;
+        let of_sequence = reached.sequence_us + f64::from(model.layers) * reached.sequence_layer_us;
         let pairs = 4.0 * f64::from(model.heads) * f64::from(model.head_dim) / split
             * model.layers_in_context(context_tokens);
         Roofline {
             coefficients: Coefficients {
-                c0_ms: (weights_read / bytes_per_us + reduces * latency) / 1e3 + STEP_OVERHEAD_MS,
-                c_tok_us: flop_per_token / flop_per_us(tflops, FLOP_EFFICIENCY)
+                c0_ms: (weights_read / bytes_per_us + reduces * latency + launches) / 1e3 + reached.step_ms,
+                c_tok_us: attention_flop / flop_per_us(tflops, reached.flop)
+                    + feed_forward_flop / flop_per_us(tflops, of_feed_forward)
                     + reduces * ring_bytes / link_bytes_per_us,
-                c_seq_us: HOST_US_PER_SEQUENCE + head_flop / flop_per_us(gpu.bf16_tflops, FLOP_EFFICIENCY),
+                c_seq_us: of_sequence + head_flop / flop_per_us(gpu.bf16_tflops, reached.flop),
                 c_kv_us: self.kv_bytes_per_token_per_gpu() / bytes_per_us,
-                c_attn_us_per_token2: pairs / flop_per_us(gpu.bf16_tflops, ATTENTION_EFFICIENCY),
+                c_attn_us_per_token2: pairs / flop_per_us(gpu.bf16_tflops, reached.attention),
             },
             weights_read_bytes: weights_read,
             experts_touched,
-            flop_per_token,
+            flop_per_token: attention_flop + feed_forward_flop,
             tflops,
             format,
         }
@@ -184,13 +184,21 @@ impl Preset {
     /// # Errors
     /// When the model does not fit.
     pub fn profile(&self) -> Result<EngineProfile, PresetError> {
+        self.profile_at(&self.efficiency().reached)
+    }
+
+    /// The engine profile at other efficiencies than the preset's own: for whoever fits them.
+    ///
+    /// # Errors
+    /// When the model does not fit.
+    pub fn profile_at(&self, reached: &Efficiencies) -> Result<EngineProfile, PresetError> {
         if let Some(error) = self.does_not_fit() {
             return Err(error);
         }
         let Coefficients { c0_ms, c_tok_us, c_seq_us, c_kv_us, c_attn_us_per_token2 } =
-            self.roofline(self.setting.experts_batch).coefficients;
+            self.roofline_at(reached, self.setting.experts_batch).coefficients;
         Ok(EngineProfile {
-            source: self.source(),
+            source: self.source(reached),
             form: StepForm::Max,
             c0_ms,
             c_tok_us,
@@ -204,27 +212,46 @@ impl Preset {
             scheduling: Scheduling::default(),
             reserve: KvReservation::default(),
             prefix_caching: false,
-            front_end: FrontEnd::default(),
+            front_end: FrontEnd {
+                inbound_ms: reached.front_end_ms / 2.0,
+                outbound_ms: reached.front_end_ms / 2.0,
+                ..FrontEnd::default()
+            },
             calibration: None,
         })
     }
 
-    fn source(&self) -> String {
+    /// What the numbers rest on, and how far such presets were off.
+    fn source(&self, reached: &Efficiencies) -> String {
         let gpu = &self.gpu;
         let experts = match self.model.experts {
             Some(_) => format!("; experts touched by {} tokens", self.setting.experts_batch),
             None => String::new(),
         };
+        let efficiency = self.efficiency();
+        let known = match &efficiency.held_out {
+            Some(held_out) => format!(
+                "{}{held_out} ({}, {})",
+                crate::engine_profile::PRESET_ERROR_MARKS.0,
+                gpu.generation.name(),
+                self.precision().rate(gpu).1
+            ),
+            None => format!(
+                "how far presets are off on {} was not measured: see docs/presets.md",
+                gpu.generation.name()
+            ),
+        };
         format!(
-            "{} of {}: data sheet ({} GB/s, {} TFLOP/s {}) and model shape, with the efficiencies ({:.0} %, {:.0} %) of a fit on \
-             H100{experts}; not measured",
+            "{} of {}: data sheet ({} GB/s, {} TFLOP/s {}) and model shape, with {:.0} % of the bandwidth and {:.0} % of the rate \
+             ({}){experts}; not measured; {known}",
             crate::engine_profile::PRESET_MARK,
             self.title(),
             gpu.bandwidth_gb_s,
             self.precision().rate(gpu).0,
             self.precision().rate(gpu).1,
-            BANDWIDTH_EFFICIENCY * 100.0,
-            FLOP_EFFICIENCY * 100.0,
+            reached.bandwidth * 100.0,
+            reached.flop * 100.0,
+            efficiency.source,
         )
     }
 }
