@@ -44,7 +44,17 @@ fn the_demo_loses_nothing_and_says_how_far_the_prediction_was_off() {
     let predicted = folder.path().display().to_string();
     let scenario = folder.path().join("scenario.toml");
     let output = std::process::Command::new(BINARY)
-        .args(["report", "--actual", &state, "--predicted", &predicted, "--json", "--update"])
+        .args([
+            "report",
+            "--actual",
+            &state,
+            "--predicted",
+            &predicted,
+            "--simulate",
+            "40",
+            "--json",
+            "--update",
+        ])
         .arg(&scenario)
         .arg("--out")
         .arg(folder.path().join("again"))
