@@ -334,6 +334,7 @@ fn one_day(setting: &Setting<'_>, number: usize, midnight: i64) -> Result<Option
         horizon_ps: DAY_PS,
         every_ps: setting.every,
         futures: setting.futures,
+        adapt: None,
     };
     let screening = screen(&futures, &what, *watch)?;
     if screening.partial {

@@ -24,6 +24,14 @@ pub struct Candidate {
     day: i64,
 }
 
+impl Candidate {
+    /// The local midnight before its first start.
+    #[must_use]
+    pub fn day(&self) -> i64 {
+        self.day
+    }
+}
+
 /// Expected cost of one rollout begun at this start, in requests that miss.
 #[must_use]
 pub fn cost(figures: &StartFigures, cost: &Cost) -> f64 {

@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod answers;
+mod catalog;
 mod certificates;
 mod resampling;
