@@ -356,6 +356,14 @@ fn capacity_of_the_new(scenario: &Scenario, futures: &Futures) -> Result<Option<
     Ok(ranges(&after, &lengths_of(scenario, futures)?, count..=count)?.pop())
 }
 
+/// What the replicas that stay would carry with other settings; `None` where nobody stays, or it can't be told.
+pub(crate) fn rest_of(scenario: &Scenario, futures: &Futures) -> Option<f64> {
+    let count = u32::try_from(scenario.fleet.replica_count()).ok()?;
+    let rest = count.checked_sub(scenario.rollout.max_unavailable()).filter(|rest| *rest > 0)?;
+    let found = ranges(scenario, &lengths_of(scenario, futures).ok()?, rest..=rest).ok()?;
+    of_the_rest(scenario, &found)
+}
+
 pub(crate) fn capacity_of(
     scenario: &Scenario,
     futures: &Futures,

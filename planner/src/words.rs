@@ -1,7 +1,7 @@
 //! From figures to what is said of them.
 
 use slackwater_engine::Ps;
-use slackwater_scenarios::{Scenario, Strategy};
+use slackwater_scenarios::{Retries, Scenario, Strategy};
 
 use crate::certify::Certified;
 use crate::chance::Risk;
@@ -146,8 +146,10 @@ pub(crate) fn conclude(
         ));
     }
     if risk.comparable_days == 0 && planned.history.kind == "recorded" {
+        planned.answer = Answer::Conditional;
         planned.reasons.push(format!(
-            "{} of history hold no day that is comparable: nothing is known of how one day differs from the next",
+            "on condition that the day is like the recorded one: {} of history hold no day that is comparable, so nothing is known of \
+             how one day differs from the next; a history of 8 days or more would tell (--history FILE)",
             span(planned.history.days * 86_400.0)
         ));
     } else if risk.comparable_days == 0 {
@@ -221,7 +223,7 @@ fn no_window(planned: &mut Planned, search: &Search<'_>, screening: &Screening) 
     }
     let overall = Overall::of(&tried);
     let calmest = tried.iter().map(|start| start.peak_rate.0).fold(f64::INFINITY, f64::min);
-    without_any_rollout(planned, &overall);
+    without_any_rollout(planned, &overall, calmest);
     no_end(planned, search, screening, &overall);
     new_version(planned, calmest);
     all_at_once(planned, search, &tried, &overall);
@@ -246,29 +248,43 @@ fn no_window(planned: &mut Planned, search: &Search<'_>, screening: &Screening) 
     nearest(planned, search, &tried);
 }
 
-fn without_any_rollout(planned: &mut Planned, overall: &Overall) {
+fn without_any_rollout(planned: &mut Planned, overall: &Overall, calmest: f64) {
     let share = overall.share(overall.missed_without);
-    if share <= MISSED_ANYWAY {
+    let all = planned.capacity.last().copied();
+    let too_much = all.filter(|all| calmest.is_finite() && all.high < calmest);
+    if share > MISSED_ANYWAY {
+        planned.reasons.push(format!(
+            "the service level is missed without any rollout already: in {:.0} % of the starts and futures the same period misses it \
+             with all replicas serving",
+            share * 100.0
+        ));
+    } else if let Some(all) = too_much {
+        planned.reasons.push(format!(
+            "the service level is missed without any rollout already: all {} replicas carry {:.1} requests/s within it, and even at \
+             the calmest start {calmest:.1} come",
+            all.replicas, all.rate_per_s
+        ));
+    } else {
         return;
     }
-    planned.reasons.push(format!(
-        "the service level is missed without any rollout already: in {:.0} % of the starts and futures the same period misses it \
-         with all replicas serving",
-        share * 100.0
-    ));
-    let carried = planned.capacity.last().filter(|all| all.rate_per_s > 0.0);
-    planned.nearest.push(carried.map_or_else(
-        || {
-            "a service level that a single request can keep: not even one alone keeps this one (slo.ttft, slo.tpot)".to_owned()
-        },
-        |all| {
-            format!(
-                "all {} replicas carry at most {:.1} requests/s within the service level: less traffic, more replicas, or a wider \
-                 service level (slo.ttft, slo.tpot, slo.share) comes before any rollout",
-                all.replicas, all.rate_per_s
-            )
-        },
-    ));
+    planned.nearest.push(match all.filter(|all| all.rate_per_s > 0.0) {
+        None => {
+            "a wider service level (slo.ttft, slo.tpot, slo.share): this one is missed by a single request that has all replicas to \
+             itself"
+                .to_owned()
+        }
+        Some(all) if all.low > calmest => format!(
+            "a steady load of {:.1} requests/s would be carried, and at the calmest start {calmest:.1} come: it is single five minutes \
+             that fall below the share of {:.1} % (a wider slo.share, fewer bursts, or shorter answers)",
+            all.low,
+            planned.slo.share * 100.0
+        ),
+        Some(all) => format!(
+            "all {} replicas carry at most {:.1} requests/s within the service level: less traffic, more replicas, or a wider service \
+             level (slo.ttft, slo.tpot, slo.share) comes before any rollout",
+            all.replicas, all.rate_per_s
+        ),
+    });
 }
 
 /// Rollouts that do not end well though the service level may be kept: it is not the hour that matters.
@@ -287,7 +303,7 @@ fn no_end(planned: &mut Planned, search: &Search<'_>, screening: &Screening, ove
             "mend what the fault stands for, or take it out of the scenario (faults = []) to see what the hours alone allow".to_owned(),
         );
     }
-    if search.scenario.rollout.compare.is_some() && end.contains("worse") {
+    if search.scenario.rollout.compare.is_some() && end.contains("comparison") {
         planned.nearest.push(
             "the new version is worse than rollout.compare declares it to be: mend it, or declare what is expected of it \
              (ttft_ratio, tpot_ratio)"
@@ -325,7 +341,9 @@ fn all_at_once(planned: &mut Planned, search: &Search<'_>, tried: &[&StartFigure
         .min_by(|a, b| cost(a, &search.planning.cost).total_cmp(&cost(b, &search.planning.cost)));
     let Some(least) = least else { return };
     let simulated = (least.futures - least.closed) as f64;
-    let (down, missed) = (least.below_n_s / simulated, least.missed as f64 / simulated);
+    let missed = least.missed as f64 / simulated;
+    // Of all starts: that of the best one would be the luckiest.
+    let down = tried.iter().map(|start| start.below_n_s).sum::<f64>() / overall.simulated.max(1) as f64;
     planned.reasons.push(format!(
         "recreate takes all replicas out at once: nobody serves for {}, which no service level forgives",
         span(down)
@@ -333,7 +351,7 @@ fn all_at_once(planned: &mut Planned, search: &Search<'_>, tried: &[&StartFigure
     planned.nearest.push(format!(
         "recreate in a maintenance window of {} that is announced: at its best, {}, some {missed:.0} requests miss the service \
          level (`slackwater simulate --start` shows one in full)",
-        span(least.duration_s(0.95).unwrap_or(down)),
+        span(tried.iter().filter_map(|start| start.duration_s(0.95)).fold(down, f64::max)),
         search.text(least.start_ps)
     ));
     let replicas = search.scenario.fleet.replica_count();
@@ -346,6 +364,39 @@ fn all_at_once(planned: &mut Planned, search: &Search<'_>, tried: &[&StartFigure
             group / 2
         ));
     }
+}
+
+/// What lies neither in the hour nor in the rollout: other settings of clients and balancer with which the replicas that stay
+/// would carry the calmest start's load.
+fn elsewhere(search: &Search<'_>, calmest: f64) -> Vec<String> {
+    let mut ways = Vec::new();
+    let scenario = &search.scenario;
+    if let Some(read_timeout) = scenario.router.read_timeout {
+        let mut patient = scenario.clone();
+        patient.router.read_timeout = None;
+        ways.push((
+            patient,
+            format!(
+                "a balancer that waits longer for the first byte (router.read_timeout is {read_timeout})"
+            ),
+        ));
+    }
+    if scenario.clients.retries != Retries::default() {
+        let mut usual = scenario.clone();
+        usual.clients.retries = Retries::default();
+        ways.push((
+            usual,
+            "the usual client's retries: few, and backed off (clients.retries = {})".to_owned(),
+        ));
+    }
+    ways.into_iter()
+        .filter_map(|(other, words)| {
+            let rest = crate::plan::rest_of(&other, &search.futures)?;
+            (rest / (1.0 + scenario.rollout.gate.margin) > calmest).then(|| {
+                format!("with {words} the replicas that stay carry {rest:.1} requests/s, and {calmest:.1} come at the calmest start")
+            })
+        })
+        .collect()
 }
 
 fn nearest(planned: &mut Planned, search: &Search<'_>, tried: &[&StartFigures]) {
@@ -362,7 +413,9 @@ fn nearest(planned: &mut Planned, search: &Search<'_>, tried: &[&StartFigures]) 
                 best.futures
             ));
         }
-        if let Some(capacity) = search.capacity_of_the_rest().filter(|_| best.peak_rate.1 > 0.0) {
+        if let Some(capacity) =
+            search.capacity_of_the_rest().filter(|rest| *rest > 0.0 && best.peak_rate.1 > 0.0)
+        {
             let share = capacity / (1.0 + search.scenario.rollout.gate.margin) / best.peak_rate.1;
             if share < 1.0 {
                 planned.nearest.push(format!(
@@ -372,6 +425,12 @@ fn nearest(planned: &mut Planned, search: &Search<'_>, tried: &[&StartFigures]) 
                 ));
             }
         }
+    }
+    if tried.iter().any(|start| start.closed > 0) {
+        planned.nearest.extend(elsewhere(
+            search,
+            tried.iter().map(|start| start.peak_rate.0).fold(f64::INFINITY, f64::min),
+        ));
     }
     let clean: Vec<String> = planned
         .strategies

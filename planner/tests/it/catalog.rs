@@ -147,7 +147,7 @@ fn never_healthy(planned: &Planned) {
 fn harmless_but_for_a_lost_gpu(planned: &Planned) {
     assert_eq!(planned.answer, Answer::Go, "the rollout alone is harmless: {:?}", planned.reasons);
     let lost = planned.sensitivity.iter().find(|row| row.kind == "gpu_lost").expect("a row");
-    assert_eq!(lost.colour, "red", "{lost:?}");
+    assert!(lost.risk.misses > 0, "{lost:?}");
     assert!(
         planned.warnings.iter().any(|said| said.contains("2 of the scenario's faults")),
         "{:?}",
@@ -168,7 +168,11 @@ fn silence(planned: &Planned) {
 
 fn nobody_serves_meanwhile(planned: &Planned) {
     let why = no_go(planned, "recreate takes all replicas out at once", "maintenance window");
-    assert!(why.contains("nobody serves for 4 min") || why.contains("nobody serves for 5 min"), "{why}");
+    assert!(why.contains("nobody serves for "), "{why}");
+    let own = planned.strategies.iter().find(|row| row.strategy == "recreate").and_then(|row| row.figures);
+    let own = own.expect("it can be done");
+    assert!((170.0..330.0).contains(&own.below_n_s), "three to five minutes: {own:?}");
+    assert!((450.0..1_100.0).contains(&own.missed), "hundreds of requests: {own:?}");
     assert!(planned.nearest.iter().any(|way| way.contains("fleet.replicas = 2, fleet.tensor_parallel = 4")));
     let rolling = planned.strategies.iter().find(|row| row.strategy == "rolling").expect("a row");
     assert!(!rolling.possible, "{rolling:?}");
@@ -177,14 +181,13 @@ fn nobody_serves_meanwhile(planned: &Planned) {
 fn the_new_version_is_too_slow(planned: &Planned) {
     let why = no_go(planned, "it is the new version, not the rollout", "less traffic");
     let (old, new) = (planned.capacity.last().expect("four"), planned.capacity_new.expect("it differs"));
-    assert!(new.high < 21.0 && old.low > 21.0, "{why}");
-    let share = 1.0 - new.rate_per_s / 21.0;
-    assert!((0.1..0.35).contains(&share), "a fifth less traffic: {share}");
+    assert!(new.high < 21.5 && old.low > 21.5, "{why}");
+    assert!(new.rate_per_s < 0.8 * old.rate_per_s, "20 % slower and 30 % more verbose: {new:?} {old:?}");
 }
 
 fn a_canary_goes_back(planned: &Planned) {
     let why = no_go(planned, "does not come to its end", "rollout.compare");
-    assert!(why.contains("worse"), "{why}");
+    assert!(why.contains("comparison of the canary"), "{why}");
     assert!(planned.windows.iter().all(|start| start.expected_cut == 0.0), "no request is cut");
 }
 
