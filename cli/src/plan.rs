@@ -93,7 +93,10 @@ pub(crate) fn ask_of(
     let history = match scenario.traffic.generate {
         None => {
             output::say("reading the history");
-            let trace = scenario.load_traffic()?;
+            let trace = scenario.load_traffic().context(
+                "there is no history to learn from: give one with requests in it (--history FILE; a week or more tells weekdays \
+                 apart), or describe the traffic ([traffic.generate])",
+            )?;
             if !trace.report.sha256.is_empty() {
                 inputs.insert(trace.report.source.clone(), trace.report.sha256.clone());
             }

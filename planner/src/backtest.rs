@@ -8,6 +8,8 @@
 //! all starts the load is above what the replicas that stay carry. Days, not starts, are the independent pieces of evidence: starts
 //! of one day share its traffic.
 
+mod load;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,12 +19,14 @@ use slackwater_policy::CapacityRow;
 use slackwater_scenarios::traffic::SharedTrace;
 use slackwater_scenarios::{HumanDuration, Keyed, Scenario};
 
+pub use load::{BREAKS, scale};
+
 use crate::calendar::{Calendar, DAY_PS};
 use crate::capacity::{gate_of, of_the_rest};
 use crate::chance::{lower, upper};
 use crate::choose::candidates;
 use crate::future::{Futures, LEAD_PS, Source};
-use crate::history::{History, SLOT_PS};
+use crate::history::History;
 use crate::plan::{Ask, PlanError, capacity_of, into_horizon_s};
 use crate::planned::CapacityRange;
 use crate::screen::{Screen, Screening, quantile, screen};
@@ -165,38 +169,6 @@ struct Scored {
 /// Candidates of a day, the soonest good one and the best ones after it.
 const LOOKED_AT: usize = 3;
 
-/// How the load is scaled before anything else: this share of the starts is to lie above what the rest carries.
-pub const BREAKS: f64 = 0.45;
-
-/// By what the traffic must be multiplied so that [`BREAKS`] of all ten-minute slots lie above what the replicas that stay carry
-/// behind the gate.
-///
-/// # Errors
-/// When the capacity can't be simulated, or the history has no days.
-pub fn scale(ask: &Ask, watch: &dyn Watch) -> Result<f64, PlanError> {
-    let (scenario, _) = variant::for_planning(&ask.scenario);
-    let planning = scenario.plan.clone().unwrap_or_default();
-    let trace = history_of(ask)?;
-    let calendar = Calendar::new(planning.time_zone.as_deref());
-    let history = History::new(Arc::clone(trace), &calendar);
-    let mut counts: Vec<f64> = Vec::new();
-    let span = trace.arrivals.last().map_or(0, |last| last.at_ps);
-    let mut at = 0;
-    while at < span {
-        let count = history.between(at.cast_signed(), SLOT_PS).len();
-        if count > 0 {
-            counts.push(count as f64 * 1e12 / SLOT_PS as f64);
-        }
-        at += SLOT_PS;
-    }
-    counts.sort_by(f64::total_cmp);
-    let futures = Futures::new(Source::Recorded(Box::new(history)), calendar, scenario.seed, 0, true, 1.0);
-    let capacity = capacity_of(&scenario, &futures, watch)?;
-    let rest = of_the_rest(&scenario, &capacity).unwrap_or(0.0) / (1.0 + scenario.rollout.gate.margin);
-    let usual = quantile(&counts, 1.0 - BREAKS).unwrap_or(0.0);
-    Ok(if usual > 0.0 { rest / usual } else { 1.0 })
-}
-
 fn history_of(ask: &Ask) -> Result<&Arc<SharedTrace>, PlanError> {
     ask.history.as_ref().filter(|trace| trace.epoch_ns.is_some() && !trace.arrivals.is_empty()).ok_or_else(|| {
         PlanError::NoHistory(
@@ -334,6 +306,7 @@ fn one_day(setting: &Setting<'_>, number: usize, midnight: i64) -> Result<Option
         horizon_ps: DAY_PS,
         every_ps: setting.every,
         futures: setting.futures,
+        adapt: None,
     };
     let screening = screen(&futures, &what, *watch)?;
     if screening.partial {
@@ -346,7 +319,7 @@ fn one_day(setting: &Setting<'_>, number: usize, midnight: i64) -> Result<Option
         &prices.cost,
         (1, of_the_rest(scenario, &setting.capacity), LOOKED_AT),
     );
-    // As a plan does among the windows it has certified: the cheapest.
+    // As a plan does among the windows it has certified: the cheapest, by what each start and its neighbours cost.
     let cheapest = chosen.iter().min_by(|a, b| a.score.total_cmp(&b.score));
     let Some(best) = cheapest.map(|candidate| *candidate.places.start()) else { return Ok(None) };
     let timeout = drain_timeout(&screening, best, scenario, &prices);

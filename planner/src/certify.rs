@@ -14,7 +14,7 @@ use slackwater_policy::CapacityRow;
 use slackwater_scenarios::Scenario;
 use slackwater_sim::SimError;
 
-use crate::chance::{Risk, clean_futures_needed, lower, upper};
+use crate::chance::{Risk, at_most, clean_futures_needed, lower, upper};
 use crate::future::Futures;
 use crate::stretch::Tried;
 use crate::trials::Trials;
@@ -51,6 +51,10 @@ pub struct Certified {
     pub first_future: u64,
     /// See `first_future`.
     pub lasts: Ps,
+    /// The error that each bound of it may be wrong with.
+    pub alpha: f64,
+    /// Futures of the first look.
+    pub first: u64,
     /// Every trial: a future, a start.
     pub trials: Vec<Vec<Tried>>,
 }
@@ -59,6 +63,41 @@ pub struct Certified {
 #[must_use]
 pub fn first_stage(asked: u64, budget: f64, confidence: f64, windows: usize) -> u64 {
     asked.max(clean_futures_needed(budget, share_of_error(confidence, windows)))
+}
+
+/// By a lower and an upper bound of the risk.
+fn judged(low: f64, high: f64, budget: f64) -> Found {
+    if high <= budget {
+        Found::Safe
+    } else if low > budget {
+        Found::Unsafe
+    } else {
+        Found::Undecided
+    }
+}
+
+/// The chance that a window of this risk is certified, when the first look takes `first` futures and each bound may be wrong
+/// with `alpha`.
+#[must_use]
+pub fn chance_of_safe(risk: f64, first: u64, alpha: f64, budget: f64) -> f64 {
+    let all = first * GROWS;
+    let verdict =
+        |misses, futures| judged(lower(misses, futures, alpha), upper(misses, futures, alpha), budget);
+    // The most misses that both looks may see.
+    let most = (0..all).take_while(|misses| verdict(*misses, all) == Found::Safe).last();
+    let (mut chance, mut misses) = (0.0, 0);
+    loop {
+        let now =
+            at_most(misses, first, risk) - if misses == 0 { 0.0 } else { at_most(misses - 1, first, risk) };
+        match (verdict(misses, first), most) {
+            (Found::Safe, _) => chance += now,
+            (Found::Undecided, Some(most)) if misses <= most => {
+                chance += now * at_most(most - misses, all - first, risk);
+            }
+            _ => return chance,
+        }
+        misses += 1;
+    }
 }
 
 fn share_of_error(confidence: f64, windows: usize) -> f64 {
@@ -115,16 +154,11 @@ impl Certify<'_> {
             let misses = trials.iter().filter(|future| future.iter().any(Tried::failed)).count() as u64;
             let all = trials.len() as u64;
             let (low, high) = (lower(misses, all, alpha), upper(misses, all, alpha));
-            let found = if high <= self.budget {
-                Found::Safe
-            } else if low > self.budget {
-                Found::Unsafe
-            } else if look < STAGES {
+            let found = judged(low, high, self.budget);
+            if found == Found::Undecided && look < STAGES {
                 until *= GROWS;
                 continue;
-            } else {
-                Found::Undecided
-            };
+            }
             let risk = Risk {
                 estimate: misses as f64 / all as f64,
                 lower: low,
@@ -134,7 +168,16 @@ impl Certify<'_> {
                 futures: all,
             };
             return Ok(Some((
-                Certified { starts: starts.to_vec(), found, risk, first_future: begin, lasts, trials },
+                Certified {
+                    starts: starts.to_vec(),
+                    found,
+                    risk,
+                    first_future: begin,
+                    lasts,
+                    alpha,
+                    first: first_stage(self.futures, self.budget, self.confidence, self.windows),
+                    trials,
+                },
                 simulated,
             )));
         }

@@ -10,6 +10,8 @@ use crate::screen::{Screening, StartFigures};
 const CALM: f64 = 0.8;
 /// Each hundredth above it weighs as much as so many requests that miss.
 const PER_HUNDREDTH: f64 = 10.0;
+/// Starts so near to each other cost about the same.
+const NEAR_PS: Ps = 1_800 * slackwater_engine::PS_PER_S;
 /// Windows whose score is within this of the best are as good, and the soonest of them is taken.
 const TOLERANCE: (f64, f64) = (1.1, 1.0);
 
@@ -24,6 +26,14 @@ pub struct Candidate {
     day: i64,
 }
 
+impl Candidate {
+    /// The local midnight before its first start.
+    #[must_use]
+    pub fn day(&self) -> i64 {
+        self.day
+    }
+}
+
 /// Expected cost of one rollout begun at this start, in requests that miss.
 #[must_use]
 pub fn cost(figures: &StartFigures, cost: &Cost) -> f64 {
@@ -35,8 +45,11 @@ pub fn cost(figures: &StartFigures, cost: &Cost) -> f64 {
 }
 
 /// The windows to look at more closely, best first: none of their starts missed in any future of the screening (or, where
-/// there is no such window, those that missed least, marked by `clean` being false). They do not overlap, and lie on different
-/// days as long as there are such.
+/// there is no such window, those of the least expected cost that can be begun at all, marked by `clean` being false). They do
+/// not overlap, and lie on different days as long as there are such.
+///
+/// What a start costs is taken from its neighbours within half an hour too: they meet nearly the same load, and of many starts
+/// the one that looks best in its own few futures is most of all the luckiest.
 #[must_use]
 pub fn candidates(
     screening: &Screening,
@@ -53,14 +66,16 @@ pub fn candidates(
     if tried < width {
         return (Vec::new(), false);
     }
-    let least = (0..=tried - width).map(worst).min().unwrap_or(0);
+    let clean = (0..=tried - width).any(|from| worst(from) == 0);
+    let shut = |from: usize| starts[from..from + width].iter().any(|start| 2 * start.closed > start.futures);
+    let open = (0..=tried - width).any(|from| !shut(from));
+    let costs = smoothed(&starts[..tried], prices);
     let mut found: Vec<Candidate> = (0..=tried - width)
-        .filter(|from| worst(*from) == least)
+        .filter(|from| if clean { worst(*from) == 0 } else { !open || !shut(*from) })
         .map(|from| Candidate {
             places: from..=from + width - 1,
-            score: starts[from..from + width]
-                .iter()
-                .map(|start| score(start, prices, capacity))
+            score: (from..from + width)
+                .map(|place| costs[place] + crowded(&starts[place], capacity))
                 .fold(0.0, f64::max),
             day: futures.calendar().midnight_before(futures.instant_ns(starts[from].start_ps)),
         })
@@ -87,13 +102,29 @@ pub fn candidates(
             }
         }
     }
-    (chosen, least == 0)
+    (chosen, clean)
 }
 
-fn score(figures: &StartFigures, prices: &Cost, capacity: Option<f64>) -> f64 {
+/// Expected costs, each the mean over the starts within half an hour of it.
+fn smoothed(starts: &[StartFigures], prices: &Cost) -> Vec<f64> {
+    let own: Vec<f64> = starts.iter().map(|start| cost(start, prices)).collect();
+    let near = |place: usize| {
+        let at = starts[place].start_ps;
+        let first = starts.partition_point(|start| start.start_ps + NEAR_PS < at);
+        let last = starts.partition_point(|start| start.start_ps <= at + NEAR_PS);
+        // Where nothing was simulated, nothing is known of the cost.
+        let those = || (first..last).filter(|near| starts[*near].futures > starts[*near].closed);
+        let count = those().count();
+        if count == 0 { own[place] } else { those().map(|near| own[near]).sum::<f64>() / count as f64 }
+    };
+    (0..starts.len()).map(near).collect()
+}
+
+/// What a load near to what the replicas that stay carry adds.
+fn crowded(figures: &StartFigures, capacity: Option<f64>) -> f64 {
     let share =
         capacity.map_or(0.0, |capacity| if capacity > 0.0 { figures.peak_rate.1 / capacity } else { 1.0 });
-    cost(figures, prices) + ((share - CALM) * 100.0).max(0.0) * PER_HUNDREDTH
+    ((share - CALM) * 100.0).max(0.0) * PER_HUNDREDTH
 }
 
 /// The starts of a candidate, in the horizon.

@@ -76,7 +76,7 @@ impl Together {
     }
 }
 
-/// Tries one start in so many futures; `None` when the search was stopped.
+/// Tries one start in so many futures (or in as many as the search may); `None` when the search was stopped.
 pub(crate) fn try_start(
     search: &mut Search<'_>,
     scenario: &Scenario,
@@ -89,7 +89,7 @@ pub(crate) fn try_start(
         scenario,
         gate: &search.gate,
         starts: &starts,
-        futures: first..first + count,
+        futures: first..first + count.min(search.at_most),
         lasts,
         order,
         stage,

@@ -100,6 +100,12 @@ impl Futures {
         Self { source, calendar, keyed: Keyed::new(seed), start_ns, has_calendar, growth, sd }
     }
 
+    /// The seed of all their draws.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.keyed.seed()
+    }
+
     /// Where they come from.
     #[must_use]
     pub fn source(&self) -> &Source {

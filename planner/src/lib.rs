@@ -15,6 +15,7 @@ pub mod plan;
 mod plan_file;
 pub mod planned;
 pub mod screen;
+mod spread;
 pub mod stretch;
 pub mod trials;
 pub mod variant;

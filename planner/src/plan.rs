@@ -30,10 +30,10 @@ use crate::planned::{
     Answer, Asked, CapacityRange, CertifiedWindow, FleetPlanned, HistoryFacts, LoadSlot, PLANNED_SCHEMA,
     Planned, Verdict,
 };
-use crate::screen::{Screen, Screening, screen};
+use crate::screen::{Adapt, Screen, Screening, screen};
 use crate::trials::enough_for;
 use crate::watch::Watch;
-use crate::{closer, plan_file, variant, words};
+use crate::{closer, plan_file, spread, variant, words};
 
 /// What a plan is computed from.
 #[derive(Clone, Debug)]
@@ -79,9 +79,14 @@ pub(crate) struct Search<'a> {
     pub(crate) capacity: Vec<CapacityRange>,
     pub(crate) gate: Vec<CapacityRow>,
     pub(crate) watch: &'a dyn Watch,
+    /// Questions beside the certificate are asked of no more futures than this.
+    pub(crate) at_most: u64,
     pub(crate) simulated: u64,
     pub(crate) partial: bool,
 }
+
+/// Where no window is clean, what lies nearest is a hint, not a promise: so many futures are enough for it.
+const HINTS: u64 = 40;
 
 impl Search<'_> {
     /// What the replicas that stay carry while one move is under way.
@@ -121,9 +126,21 @@ pub fn plan(ask: &Ask, watch: &dyn Watch) -> Result<Answered, PlanError> {
     let (futures, history, horizon) = futures_of(ask, &planning, calendar, &mut warnings)?;
     watch.progress("capacity", 0, 1);
     let capacity = capacity_of(&scenario, &futures, watch)?;
+    let capacity_new = capacity_of_the_new(&scenario, &futures)?;
     let gate = gate_of(&capacity);
-    let mut search =
-        Search { ask, planning, scenario, futures, capacity, gate, watch, simulated: 0, partial: false };
+    let at_most = u64::from(planning.certify_futures);
+    let mut search = Search {
+        ask,
+        planning,
+        scenario,
+        futures,
+        capacity,
+        gate,
+        watch,
+        at_most,
+        simulated: 0,
+        partial: false,
+    };
     let alone = can_roll(&search.scenario).err().map(|error| error.to_string());
     if alone.is_some() {
         // What can be said at all is said of the way that works: all at once.
@@ -133,7 +150,11 @@ pub fn plan(ask: &Ask, watch: &dyn Watch) -> Result<Answered, PlanError> {
     let screening = screened(&mut search, horizon)?;
     let mut planned = frame(&search, history, horizon, warnings);
     planned.load = load(&screening);
+    planned.capacity_new = capacity_new;
     let (chosen, clean) = chosen(&search, &screening);
+    if !clean {
+        search.at_most = search.at_most.min(HINTS);
+    }
     let drained = closer::drain(&mut search, &screening, chosen.first())?;
     if let Some(timeout) = drained.timeout {
         search.scenario.rollout.drain_timeout = timeout;
@@ -156,13 +177,15 @@ pub fn plan(ask: &Ask, watch: &dyn Watch) -> Result<Answered, PlanError> {
     if let Some(start) = start {
         let usual = enough_for(words::usual_duration(&screening, start));
         planned.strategies = closer::strategies(&mut search, start)?;
-        planned.sensitivity = closer::sensitivity(&mut search, start, usual)?;
-        planned.today = closer::today(&mut search, horizon, usual)?;
+        // What turns a window red, and what it spares, is asked of a window.
         if let Some(recommended) = &mut planned.recommended {
+            planned.sensitivity = closer::sensitivity(&mut search, start, usual)?;
+            planned.today = closer::today(&mut search, horizon, usual)?;
             closer::back_out(recommended, &planned.strategies);
             planned.matching = Some(closer::matching(&search, recommended));
         }
     }
+    planned.seeds = spread::seeds(&search, &screening, best.map(|best| &certified[best]));
     words::conclude(&mut planned, &search, &screening, alone.as_deref());
     planned.partial = search.partial || screening.partial;
     planned.simulated_requests = search.simulated;
@@ -302,12 +325,9 @@ fn likeness(search: &Search<'_>) -> Result<(Vec<Arrival>, Bursts), PlanError> {
     }
 }
 
-pub(crate) fn capacity_of(
-    scenario: &Scenario,
-    futures: &Futures,
-    watch: &dyn Watch,
-) -> Result<Vec<CapacityRange>, PlanError> {
-    let sample = match futures.source() {
+/// Requests for a capacity's lengths.
+fn lengths_of(scenario: &Scenario, futures: &Futures) -> Result<Vec<Arrival>, PlanError> {
+    Ok(match futures.source() {
         Source::Recorded(history) => {
             let arrivals = &history.trace.arrivals;
             // Spread over the history, in runs, so that neighbours stay neighbours.
@@ -318,7 +338,38 @@ pub(crate) fn capacity_of(
         Source::Profile(_) | Source::Replay(_) | Source::Forecast(_) => {
             crate::capacity::sample(scenario).map_err(SimError::from)?
         }
-    };
+    })
+}
+
+/// What all replicas carry once they run the new version; `None` where it computes as the old one does.
+fn capacity_of_the_new(scenario: &Scenario, futures: &Futures) -> Result<Option<CapacityRange>, PlanError> {
+    let (from, to) = (&scenario.from, &scenario.to);
+    let alike = from.engine == to.engine
+        && from.step_time_factor == to.step_time_factor
+        && from.output_length_factor == to.output_length_factor;
+    if alike {
+        return Ok(None);
+    }
+    let mut after = scenario.clone();
+    after.from = scenario.to.clone();
+    let count = u32::try_from(scenario.fleet.replica_count()).unwrap_or(u32::MAX);
+    Ok(ranges(&after, &lengths_of(scenario, futures)?, count..=count)?.pop())
+}
+
+/// What the replicas that stay would carry with other settings; `None` where nobody stays, or it can't be told.
+pub(crate) fn rest_of(scenario: &Scenario, futures: &Futures) -> Option<f64> {
+    let count = u32::try_from(scenario.fleet.replica_count()).ok()?;
+    let rest = count.checked_sub(scenario.rollout.max_unavailable()).filter(|rest| *rest > 0)?;
+    let found = ranges(scenario, &lengths_of(scenario, futures).ok()?, rest..=rest).ok()?;
+    of_the_rest(scenario, &found)
+}
+
+pub(crate) fn capacity_of(
+    scenario: &Scenario,
+    futures: &Futures,
+    watch: &dyn Watch,
+) -> Result<Vec<CapacityRange>, PlanError> {
+    let sample = lengths_of(scenario, futures)?;
     let count = u32::try_from(scenario.fleet.replica_count()).unwrap_or(u32::MAX);
     let out = scenario.rollout.max_unavailable().max(if scenario.rollout.strategy == Strategy::Halves {
         count.div_ceil(2)
@@ -347,6 +398,9 @@ fn screened(search: &mut Search<'_>, horizon: Ps) -> Result<Screening, PlanError
         horizon_ps: horizon,
         every_ps: search.planning.every.as_picos(),
         futures: u64::from(search.planning.futures),
+        adapt: Some(Adapt {
+            rest_per_s: search.capacity_of_the_rest().filter(|_| !search.scenario.remembers()),
+        }),
     };
     let screening = screen(&search.futures, &what, search.watch)?;
     search.simulated += screening.simulated;
@@ -485,6 +539,8 @@ fn frame(search: &Search<'_>, history: HistoryFacts, horizon: Ps, warnings: Vec<
         windows: Vec::new(),
         load: Vec::new(),
         capacity: search.capacity.clone(),
+        capacity_new: None,
+        seeds: None,
         drain: Vec::new(),
         drain_by_hour: Vec::new(),
         matching: None,

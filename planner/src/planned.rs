@@ -113,6 +113,12 @@ pub struct Planned {
     pub load: Vec<LoadSlot>,
     /// What N, N-1, ... replicas carry.
     pub capacity: Vec<CapacityRange>,
+    /// What all replicas carry once they run the new version; absent where it computes as the old one does.
+    #[serde(default)]
+    pub capacity_new: Option<CapacityRange>,
+    /// How much the answer moves with the seed; absent where nothing could be said of it.
+    #[serde(default)]
+    pub seeds: Option<SeedSpread>,
     /// The drain timeouts that were compared.
     pub drain: Vec<DrainRow>,
     /// How long drained replicas take, by hour of the day.
@@ -307,6 +313,27 @@ pub struct CertifiedWindow {
     pub cost: f64,
 }
 
+/// How much the answer would move with another seed, from the futures that were simulated for it: those of the screening
+/// are drawn anew from themselves, and what is chosen from each such draw is compared with what was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SeedSpread {
+    /// So often the screening's futures were drawn from themselves.
+    pub resamples: u64,
+    /// Share of these in which some window is clean exactly if one was: whether there is anything to certify.
+    pub same_answer: f64,
+    /// Share in which the window chosen first overlaps with the one chosen.
+    pub same_window: f64,
+    /// Share in which it begins on the same day.
+    pub same_day: f64,
+    /// Share of starts, over all these, that are found to be unsafe exactly if they were.
+    pub same_verdicts: f64,
+    /// The chance that fresh futures of another seed would certify the recommended window again, by what its own said of its
+    /// risk; absent without one.
+    pub certified_again: Option<f64>,
+    /// Its estimated risk under another seed lies between these, with 90 %.
+    pub risk_estimate: Option<(f64, f64)>,
+}
+
 /// What is known of one start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StartVerdict {
@@ -342,6 +369,9 @@ pub struct StartVerdict {
     pub extra_tpot_p95_s: Option<f64>,
     /// 99th percentile.
     pub extra_tpot_p99_s: Option<f64>,
+    /// Futures in which it was not simulated, because the load was far below what the replicas that stay carry.
+    #[serde(default)]
+    pub calm: u64,
     /// Arrivals a second in the busiest five minutes: mean over futures.
     pub peak_rate_per_s: f64,
     /// The traffic may be so many times as much before N-1 no longer carry those five minutes.

@@ -1,14 +1,17 @@
 //! Every start against some tens of futures: what is worth a closer look, and what is out of the question.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use rayon::prelude::*;
 use slackwater_engine::{PS_PER_S, Ps};
 use slackwater_policy::CapacityRow;
 use slackwater_scenarios::Scenario;
-use slackwater_sim::{LeanLatencies, SimError};
+use slackwater_sim::{LeanLatencies, SimError, Trial};
 
 use crate::calendar::DAY_PS;
 use crate::future::{Futures, LEAD_PS};
-use crate::stretch::{Attempt, Baseline, TRIAL_MOST_PS, Tried, WARM_UP_PS, run};
+use crate::stretch::{Attempt, Baseline, Look, TRIAL_MOST_PS, Tried, WARM_UP_PS, run};
 use crate::watch::Watch;
 
 /// What screening found of one start.
@@ -20,8 +23,10 @@ pub struct StartFigures {
     pub futures: u64,
     /// Of these, the ones in which the service level was missed or the rollout did not end well.
     pub failed: u64,
-    /// Of those that failed, the ones in futures of even number: half of the evidence.
-    pub failed_even: u64,
+    /// Futures in which it was not tried because the load was calm: see [`Adapt`].
+    pub calm: u64,
+    /// Each future that it was tried in, in their order.
+    pub each: Vec<Outcome>,
     /// In which the service level was missed.
     pub slo_missed: u64,
     /// In which the rollout held, went back, or took too long.
@@ -50,10 +55,34 @@ pub struct StartFigures {
     pub drains: Vec<(f64, bool)>,
 }
 
+/// A start in one future.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Which.
+    pub future: u64,
+    /// The service level was missed, or the rollout did not end well.
+    pub failed: bool,
+    /// The gate would never have opened.
+    pub closed: bool,
+    /// Requests that missed the service level.
+    pub missed: u64,
+    /// Requests cut.
+    pub cut: u64,
+    /// Time below N, seconds.
+    pub below_n_s: f64,
+}
+
 impl StartFigures {
-    fn take_in(&mut self, tried: &Tried, even: bool) {
+    fn take_in(&mut self, tried: &Tried, future: u64) {
         self.futures += 1;
-        self.failed_even += u64::from(even && tried.failed());
+        self.each.push(Outcome {
+            future,
+            failed: tried.failed(),
+            closed: false,
+            missed: tried.trial.service.missed,
+            cut: tried.trial.cut,
+            below_n_s: tried.trial.below_n_s,
+        });
         self.failed += u64::from(tried.failed());
         self.slo_missed += u64::from(!tried.trial.service.kept);
         self.not_completed += u64::from(!tried.trial.completed);
@@ -95,6 +124,8 @@ pub struct Screening {
     pub slot_s: f64,
     /// Requests simulated.
     pub simulated: u64,
+    /// How rollouts stood that did not end well, in words, and how many.
+    pub ends: BTreeMap<String, u64>,
     /// It was stopped before all was tried.
     pub partial: bool,
 }
@@ -113,7 +144,32 @@ pub struct Screen<'a> {
     pub every_ps: Ps,
     /// In so many futures.
     pub futures: u64,
+    /// How starts may be spared; absent: each is tried in every future.
+    pub adapt: Option<Adapt>,
 }
+
+/// Not every start need be simulated in every future. After the first [`FIRST`] futures, in which all are,
+/// - one that failed in all of them is out of the question and is tried no more;
+/// - one that failed in none is tried only in those further futures in which the load is not calm: below [`CALM`] of what the
+///   replicas that stay carry, in the busiest five minutes of half as long again as its rollouts took.
+///
+/// Nothing good is promised by screening, so nothing is lost but how narrow the bounds of a start are that was spared; only the
+/// futures in which a start was simulated count as evidence.
+#[derive(Clone, Copy, Debug)]
+pub struct Adapt {
+    /// What the replicas that stay carry, where that decides: not of sessions or caches, whose load is more than arrivals.
+    pub rest_per_s: Option<f64>,
+}
+
+/// Futures in which every start is tried: if all miss, the risk is above 60 % with 95 % confidence.
+pub const FIRST: u64 = 6;
+/// A calm load, as a share of what the replicas that stay carry.
+pub const CALM: f64 = 0.6;
+/// Different ends of rollouts that are told apart.
+const ENDS: usize = 40;
+
+/// Evidence from one future.
+type Seen = Option<(Baseline, Vec<Tried>)>;
 
 /// The slots of [`Screening::rates`].
 const RATE_SLOT_PS: Ps = 600 * PS_PER_S;
@@ -135,20 +191,34 @@ pub fn screen(futures: &Futures, what: &Screen<'_>, watch: &dyn Watch) -> Result
         let starts: Vec<Ps> =
             (first..).map(|n| LEAD_PS + n * what.every_ps).take_while(|start| *start < ends).collect();
         let from = begins.saturating_sub(WARM_UP_PS);
-        let attempt =
-            Attempt { closed_above: what.closed_above, ..Attempt::new(what.scenario, what.gate, &starts) };
-        let tried: Vec<Option<(Baseline, Vec<Tried>)>> = (0..what.futures)
-            .into_par_iter()
-            .map(|future| {
-                if watch.stopped() {
-                    return Ok(None);
-                }
-                let found = run(futures, future, (from, ends + TRIAL_MOST_PS), &attempt)?;
-                let so_far = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-                watch.progress("screening every start", so_far, pieces * what.futures);
-                Ok(Some(found))
-            })
-            .collect::<Result<_, SimError>>()?;
+        let try_in = |which: Range<u64>, looks: Option<&[Look]>| {
+            let attempt = Attempt {
+                closed_above: what.closed_above,
+                looks,
+                ..Attempt::new(what.scenario, what.gate, &starts)
+            };
+            which
+                .into_par_iter()
+                .map(|future| {
+                    if watch.stopped() {
+                        return Ok(None);
+                    }
+                    let found = run(futures, future, (from, ends + TRIAL_MOST_PS), &attempt)?;
+                    let so_far = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+                    watch.progress("screening every start", so_far, pieces * what.futures);
+                    Ok(Some(found))
+                })
+                .collect::<Result<Vec<Seen>, SimError>>()
+        };
+        let first = if what.adapt.is_some() { FIRST.min(what.futures) } else { what.futures };
+        let mut tried = try_in(0..first, None)?;
+        if let Some(adapt) = &what.adapt
+            && first < what.futures
+            && tried.iter().all(Option::is_some)
+        {
+            let looks = looks(&starts, &tried, adapt);
+            tried.extend(try_in(first..what.futures, Some(&looks))?);
+        }
         screening.partial |= tried.iter().any(Option::is_none);
         let done: Vec<(Baseline, Vec<Tried>)> = tried.into_iter().flatten().collect();
         screening.take_in(&starts, (begins, ends), &done);
@@ -159,20 +229,60 @@ pub fn screen(futures: &Futures, what: &Screen<'_>, watch: &dyn Watch) -> Result
     Ok(screening)
 }
 
+/// How a rollout stood that did not end well: `is rolled back: ...`.
+fn end_in_words(trial: &Trial) -> String {
+    let why = trial.why_back.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+    match trial.outcome.as_str() {
+        "rolled_back" => format!("is rolled back{why}"),
+        "aborted" => format!("is aborted{why}"),
+        held if held.starts_with("held") => held.replacen("held", "comes to hold", 1),
+        _ => "is still under way when the trial ends".to_owned(),
+    }
+}
+
+/// What is tried in the further futures, after the first ones.
+fn looks(starts: &[Ps], first: &[Seen], adapt: &Adapt) -> Vec<Look> {
+    let mut failed = vec![0_usize; starts.len()];
+    let mut lasted = vec![0.0_f64; starts.len()];
+    let place = |start: Ps| starts.partition_point(|known| *known < start);
+    for (baseline, tried) in first.iter().flatten() {
+        for one in tried {
+            let place = place(one.start_ps);
+            failed[place] += usize::from(one.failed());
+            lasted[place] = lasted[place].max(one.trial.duration_s);
+        }
+        for start in &baseline.closed {
+            failed[place(*start)] += 1;
+        }
+    }
+    let look = |(failed, lasted): (&usize, &f64)| match (*failed, adapt.rest_per_s) {
+        (all, _) if all == first.len() => Look::No,
+        (0, Some(rest)) => Look::UnlessCalm(CALM * rest, crate::stretch::ps(lasted * 1.5)),
+        _ => Look::Try,
+    };
+    failed.iter().zip(&lasted).map(look).collect()
+}
+
 impl Screening {
     fn take_in(&mut self, starts: &[Ps], (begins, ends): (Ps, Ps), done: &[(Baseline, Vec<Tried>)]) {
         let known = self.starts.len();
         self.starts
             .extend(starts.iter().map(|start| StartFigures { start_ps: *start, ..StartFigures::default() }));
         for (number, (baseline, tried)) in done.iter().enumerate() {
-            let even = number % 2 == 0;
+            let future = number as u64;
             self.simulated += baseline.simulated;
             let place = |start: Ps| starts.partition_point(|known| *known < start);
             for one in tried {
                 let place = place(one.start_ps);
                 let figures = &mut self.starts[known + place];
-                figures.take_in(one, even);
+                figures.take_in(one, future);
                 figures.missed_without += u64::from(one.kept_without == Some(false));
+                if !one.trial.completed {
+                    let end = end_in_words(&one.trial);
+                    if self.ends.len() < ENDS || self.ends.contains_key(&end) {
+                        *self.ends.entry(end).or_default() += 1;
+                    }
+                }
                 // The same time without a rollout, by whole starts.
                 let mut at = place;
                 let end = one.start_ps + crate::stretch::ps(one.trial.duration_s);
@@ -188,8 +298,11 @@ impl Screening {
                 figures.futures += 1;
                 figures.closed += 1;
                 figures.failed += 1;
-                figures.failed_even += u64::from(even);
                 figures.not_completed += 1;
+                figures.each.push(Outcome { future, failed: true, closed: true, ..Outcome::default() });
+            }
+            for start in &baseline.calm {
+                self.starts[known + place(*start)].calm += 1;
             }
         }
         // The load in every future, also where nothing was tried.

@@ -63,6 +63,8 @@ pub struct Baseline {
     pub latencies: Vec<LeanLatencies>,
     /// Starts at which the gate would never have opened.
     pub closed: Vec<Ps>,
+    /// Starts that were not tried because the load was calm; see [`Look::UnlessCalm`].
+    pub calm: Vec<Ps>,
     /// Requests simulated, those of forks included.
     pub simulated: u64,
 }
@@ -90,6 +92,17 @@ impl Baseline {
     }
 }
 
+/// Whether a start is tried in a future.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Look {
+    /// It is.
+    Try,
+    /// Unless fewer than so many requests a second arrive in the busiest five minutes of so long a time.
+    UnlessCalm(f64, Ps),
+    /// It is not: enough is known of it.
+    No,
+}
+
 /// What is tried in a stretch.
 pub struct Attempt<'a> {
     /// The scenario whose rollout it is; its traffic is not looked at.
@@ -101,6 +114,8 @@ pub struct Attempt<'a> {
     /// What the replicas that stay carry, and how long the gate waits for the load to fall below it: where it never does in that
     /// time, the rollout can't begin, and need not be simulated. Absent: every start is.
     pub closed_above: Option<(f64, Ps)>,
+    /// For each start, whether it is tried; absent: all are.
+    pub looks: Option<&'a [Look]>,
     /// Whether the same period without a rollout is wanted: [`Tried::kept_without`] and the whole of the baseline.
     pub without: bool,
     /// Whether [`Trial::peaks`] are wanted.
@@ -113,7 +128,16 @@ impl<'a> Attempt<'a> {
     /// Rollouts as the scenario asks for them at these starts.
     #[must_use]
     pub fn new(scenario: &'a Scenario, gate: &'a [CapacityRow], starts: &'a [Ps]) -> Self {
-        Self { scenario, gate, starts, closed_above: None, without: true, peaks: false, order: None }
+        Self {
+            scenario,
+            gate,
+            starts,
+            closed_above: None,
+            looks: None,
+            without: true,
+            peaks: false,
+            order: None,
+        }
     }
 }
 
@@ -135,13 +159,21 @@ pub fn run(
     }
     let trace = futures.draw(&scenario, future, from, until)?;
     let epoch_ns = trace.epoch_ns;
-    let minutes = attempt.closed_above.map(|_| Minutes::of(&trace.arrivals));
+    let mut baseline = Baseline { from_ps: from, ..Baseline::default() };
+    let load = (attempt.closed_above.is_some() || attempt.looks.is_some())
+        .then(|| Load::of(&trace.arrivals, until - from));
+    let wanted = wanted(attempt, load.as_ref(), from, &mut baseline);
+    let Some(last_wanted) = wanted.iter().rposition(|wanted| *wanted) else {
+        if let (Some(load), true) = (load, attempt.without) {
+            baseline.steps = load.steps.into_iter().map(|arrived| (arrived, 0)).collect();
+        }
+        return Ok((baseline, Vec::new()));
+    };
     let setup = Arc::new(Setup::new(&scenario)?);
     let mut world = World::lean(setup, TraceCursor::new(Arc::new(trace)))?;
-    let mut baseline = Baseline { from_ps: from, ..Baseline::default() };
     let mut tried = Vec::with_capacity(attempt.starts.len());
     let mut forgotten = 0;
-    for (number, start) in attempt.starts.iter().enumerate() {
+    for (number, start) in attempt.starts[..=last_wanted].iter().enumerate() {
         let start_ps = start - from;
         world.run_until(start_ps)?;
         let latencies = world.take_latencies();
@@ -153,10 +185,7 @@ pub fn run(
             baseline.steps.extend(world.take_service_before(forget));
             forgotten = forget;
         }
-        if let (Some(minutes), Some((rate, wait))) = (&minutes, attempt.closed_above)
-            && minutes.least_per_s(start_ps, start_ps + wait).is_some_and(|least| least > rate)
-        {
-            baseline.closed.push(*start);
+        if !wanted[number] {
             continue;
         }
         let plan = plan_for(&scenario, epoch_ns, start_ps, attempt.gate)?;
@@ -178,12 +207,17 @@ pub fn run(
     let last = tried
         .last()
         .map_or(0, |last| last.start_ps - from + ps(last.trial.service.until_s - last.trial.begun_s));
-    let starts = attempt.starts.last().map_or(0, |start| start - from);
+    let starts = attempt.starts[last_wanted] - from;
     let rest = (last.max(starts) + LAG_PS).min(until - from);
     world.run_until(rest.max(world.now()))?;
     baseline.latencies.push(world.take_latencies());
     baseline.steps.extend(world.take_service_before(world.now() / STEP_PS * STEP_PS));
     baseline.simulated += world.arrived();
+    // Of what was not simulated any more only the load is known.
+    if let Some(load) = load {
+        let rest = load.steps.iter().skip(baseline.steps.len());
+        baseline.steps.extend(rest.map(|arrived| (*arrived, 0)));
+    }
     for tried in &mut tried {
         let begun = tried.start_ps;
         let judged = begun + ps(tried.trial.service.until_s - tried.trial.service.from_s);
@@ -248,19 +282,52 @@ fn to_its_end<T: Traffic>(
     }
 }
 
-/// Arrivals in steps of 10 s, for the least minute of a time.
-struct Minutes {
+/// Which starts a rollout is to be simulated at; what settles the others is written down.
+fn wanted(attempt: &Attempt<'_>, load: Option<&Load>, from: Ps, baseline: &mut Baseline) -> Vec<bool> {
+    let wanted = |(number, start): (usize, &Ps)| {
+        let Some(load) = load else { return true };
+        let at = start - from;
+        let look = attempt.looks.and_then(|looks| looks.get(number)).copied().unwrap_or(Look::Try);
+        if look == Look::No {
+            return false;
+        }
+        if let Some((rate, wait)) = attempt.closed_above
+            && load.least_per_s(at, at + wait).is_some_and(|least| least > rate)
+        {
+            baseline.closed.push(*start);
+            return false;
+        }
+        if let Look::UnlessCalm(rate, lasts) = look
+            && load.most_per_s(at, at + lasts) < rate
+        {
+            baseline.calm.push(*start);
+            return false;
+        }
+        true
+    };
+    attempt.starts.iter().enumerate().map(wanted).collect()
+}
+
+/// Arrivals in steps of 10 s.
+struct Load {
     steps: Vec<u32>,
 }
 
-impl Minutes {
-    fn of(arrivals: &[slackwater_scenarios::traffic::Arrival]) -> Self {
+impl Load {
+    fn of(arrivals: &[slackwater_scenarios::traffic::Arrival], lasts: Ps) -> Self {
         let step = |at: Ps| usize::try_from(at / STEP_PS).unwrap_or(usize::MAX - 1);
-        let mut steps = vec![0; arrivals.last().map_or(0, |last| step(last.at_ps) + 1)];
+        // Steps without an arrival at the end are known too, but not beyond the stretch.
+        let mut steps = vec![0; step(lasts).max(arrivals.last().map_or(0, |last| step(last.at_ps) + 1))];
         for arrival in arrivals {
             steps[step(arrival.at_ps)] += 1;
         }
         Self { steps }
+    }
+
+    fn between(&self, from: Ps, until: Ps) -> &[u32] {
+        let step = |at: Ps| usize::try_from(at / STEP_PS).unwrap_or(usize::MAX - 1);
+        let last = (step(until) + 1).min(self.steps.len());
+        &self.steps[step(from).min(last)..last]
     }
 
     /// Arrivals a second in the calmest minute, as the policy's gate sees them; `None` where the traffic ends before.
@@ -270,10 +337,19 @@ impl Minutes {
         let least = steps.windows(6).map(|minute| minute.iter().sum::<u32>()).min()?;
         Some(f64::from(least) / 60.0)
     }
+
+    /// Arrivals a second in the busiest five minutes.
+    fn most_per_s(&self, from: Ps, until: Ps) -> f64 {
+        let steps = self.between(from, until);
+        let width = 30.min(steps.len()).max(1);
+        let most = steps.windows(width).map(|five| five.iter().map(|step| u64::from(*step)).sum::<u64>());
+        most.max().unwrap_or(0) as f64 / (width as f64 * 10.0)
+    }
 }
 
 /// Picoseconds of a figure in seconds.
+#[must_use]
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturating
-pub(crate) fn ps(seconds: f64) -> Ps {
+pub fn ps(seconds: f64) -> Ps {
     (seconds.max(0.0) * PS_PER_S as f64) as Ps
 }

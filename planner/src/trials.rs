@@ -45,8 +45,7 @@ impl Trials<'_> {
         let (Some(first), Some(last)) = (self.starts.first(), self.starts.last()) else {
             return Ok(Some((Vec::new(), 0)));
         };
-        let remembers = self.scenario.session_plan().is_some() || self.scenario.wants_prefixes();
-        let warm_up = if remembers { WARM_UP_PS } else { SHORT_WARM_UP_PS };
+        let warm_up = if self.scenario.remembers() { WARM_UP_PS } else { SHORT_WARM_UP_PS };
         let stretch = (first.saturating_sub(warm_up), last + self.lasts);
         let attempt = Attempt {
             order: self.order,

@@ -1,6 +1,8 @@
 //! The scenario otherwise: another strategy, another drain timeout, a slower version, a lost GPU.
 
-use slackwater_scenarios::{Delay, Fault, FaultKind, HumanDuration, MovePoint, Rollout, Scenario, Strategy};
+use slackwater_scenarios::{
+    Delay, Fault, FaultKind, FaultVersion, HumanDuration, MovePoint, Rollout, Scenario, Strategy,
+};
 use slackwater_sim::can_roll;
 
 /// The scenario as a plan looks at it, and what was left out, a sentence each: the start is what is searched for, and faults and
@@ -10,10 +12,25 @@ pub fn for_planning(scenario: &Scenario) -> (Scenario, Vec<String>) {
     let mut plain = scenario.clone();
     let mut said = Vec::new();
     let faults = plain.faults.len();
-    plain.faults.retain(|fault| fault.at.is_none());
+    // What is lost at a fixed time starts nothing afterwards: that belongs to the same event.
+    let lost: Vec<Option<String>> = plain
+        .faults
+        .iter()
+        .filter(|fault| {
+            fault.at.is_some() && matches!(fault.kind, FaultKind::ReplicaCrash | FaultKind::GpuLost)
+        })
+        .map(|fault| fault.replica.clone())
+        .collect();
+    let belongs = |fault: &Fault| {
+        matches!(fault.kind, FaultKind::StartFailure | FaultKind::NeverHealthy | FaultKind::SlowStart)
+            && fault.replica.is_some()
+            && lost.contains(&fault.replica)
+    };
+    plain.faults.retain(|fault| fault.at.is_none() && !belongs(fault));
     if plain.faults.len() < faults {
         said.push(format!(
-            "{} of the scenario's faults come at a fixed time of the traffic and are left out: a plan tries every start",
+            "{} of the scenario's faults come at a fixed time of the traffic, or with what is lost then, and are left out: a plan \
+             tries every start",
             faults - plain.faults.len()
         ));
     }
@@ -30,6 +47,30 @@ pub fn for_planning(scenario: &Scenario) -> (Scenario, Vec<String>) {
         plain.traffic.repeat = 1;
     }
     (plain, said)
+}
+
+/// A fault in words.
+#[must_use]
+pub fn fault_in_words(fault: &Fault) -> String {
+    let kind = match fault.kind {
+        FaultKind::ReplicaCrash => "a replica crashes",
+        FaultKind::StartFailure => "a start fails",
+        FaultKind::NeverHealthy => "a started process never gets healthy",
+        FaultKind::SlowStart => "a start takes longer",
+        FaultKind::GpuMemoryLingers => "the GPU's memory stays held",
+        FaultKind::LostReplies => "replies are lost",
+        FaultKind::StuckInFlight => "the in-flight gauge sticks",
+        FaultKind::SlowGpu => "a GPU is slow",
+        FaultKind::LostHealth => "health checks go unanswered",
+        FaultKind::GpuLost => "a GPU is lost",
+    };
+    let version = match fault.version {
+        Some(FaultVersion::To) => " (of the new version)",
+        Some(FaultVersion::From) => " (of the old version)",
+        None => "",
+    };
+    let place = fault.replica.as_ref().map_or_else(String::new, |replica| format!(" at {replica}"));
+    format!("{kind}{version}{place}")
 }
 
 /// With this drain timeout.

@@ -38,7 +38,7 @@ pub use faults::{Fault, FaultKind, FaultTime, FaultVersion, MovePoint};
 pub use fleet::{Fleet, Place, Replica};
 pub use orders::{Order, OrderKind};
 pub use planning::{Cost, Planning};
-pub use random::Keyed;
+pub use random::{Keyed, Purpose};
 pub use rollout::{
     Approval, AtDeadline, Comparison, Evaluated, Extend, Gate, Guard, NextWindow, OnFailure, Probe, Quality,
     Ramp, Rollout, StartTime, Strategy,

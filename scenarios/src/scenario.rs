@@ -140,6 +140,12 @@ impl Scenario {
             || self.router.policy == RouterPolicy::PrefixAware
     }
 
+    /// Whether what came before matters to a request: it is of a session, or a cache may hold the beginning of its prompt.
+    #[must_use]
+    pub fn remembers(&self) -> bool {
+        self.session_plan().is_some() || self.wants_prefixes()
+    }
+
     /// Opens the traffic as a stream.
     ///
     /// # Errors

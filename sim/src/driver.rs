@@ -213,6 +213,14 @@ impl Driver {
         }
     }
 
+    /// Why it last turned round, where it did.
+    pub(crate) fn why_back(&self) -> Option<String> {
+        self.journal.iter().rev().find_map(|record| match &record.entry {
+            Entry::Note(Note::GoalChanged { reason, .. }) => Some(reason.clone()),
+            _ => None,
+        })
+    }
+
     /// A reason with the replica's name in place of its number.
     fn named(&self, reason: &HoldReason) -> String {
         let said = reason.to_string();

@@ -65,6 +65,8 @@ pub struct Trial {
     pub completed: bool,
     /// How it stands, in words.
     pub outcome: String,
+    /// Why it went back, where it did.
+    pub why_back: Option<String>,
     /// When it began, seconds since the start of the traffic.
     pub begun_s: f64,
     /// From its start to its end (or to where it came to hold, or to where the trial stopped), seconds.
@@ -165,6 +167,7 @@ impl<T: Traffic> World<T> {
         Some(Trial {
             completed: driver.state() == RolloutState::Ended && outcome == "completed",
             outcome,
+            why_back: driver.why_back(),
             begun_s: seconds(driver.begun),
             duration_s: seconds(end - driver.begun),
             below_n_s: seconds(driver.below_n + below_now),

@@ -1,13 +1,13 @@
 //! The drain timeout: who would be cut, against time at N-1.
 
-use slackwater_scenarios::{Cost, HumanDuration};
+use slackwater_scenarios::{AtDeadline, Cost, HumanDuration};
 
 use super::{Together, fresh, try_start};
 use crate::chance::upper;
 use crate::choose::Candidate;
 use crate::plan::{PlanError, Search};
 use crate::planned::{DrainHour, DrainRow};
-use crate::screen::Screening;
+use crate::screen::{Screening, StartFigures};
 use crate::trials::enough_for;
 use crate::variant::drained_within;
 
@@ -33,47 +33,71 @@ pub(crate) fn drain(
 ) -> Result<Drained, PlanError> {
     let Some(candidate) = candidate else { return Ok(Drained { rows: Vec::new(), timeout: None }) };
     let figures = &screening.starts[*candidate.places.start()];
-    let start = figures.start_ps;
     let mut timeouts = search.planning.drain_timeouts.clone();
     timeouts.push(search.scenario.rollout.drain_timeout);
     timeouts.sort_unstable();
     timeouts.dedup();
     let prices = search.planning.cost;
-    let confidence = search.planning.confidence;
-    let moves = search.scenario.fleet.replica_count() as u64;
     let mut rows = Vec::new();
     for (number, timeout) in timeouts.iter().enumerate() {
-        let scenario = drained_within(&search.scenario, *timeout);
-        let usual = enough_for(figures.duration_s(0.95)) + moves * timeout.as_picos();
         let stage = format!("drain timeout {} of {}", number + 1, timeouts.len());
-        let Some(trials) =
-            try_start(search, &scenario, (start, usual), (fresh::DRAIN, FUTURES), (&stage, None))?
-        else {
-            break;
-        };
-        let all = Together::of(trials.iter());
-        rows.push(DrainRow {
-            timeout_s: timeout.as_secs_f64(),
-            cut: all.cut,
-            p_any_cut: all.any_cut as f64 / all.futures.max(1) as f64,
-            p_any_cut_upper: upper(all.any_cut, all.futures, 1.0 - confidence),
-            duration_p50_s: all.duration_s(0.5),
-            duration_p95_s: all.duration_s(0.95),
-            below_n_s: all.below_n_s,
-            missed: all.missed,
-            risk: all.risk(confidence),
-            cost: all.cost(&prices),
-            recommended: false,
-        });
+        match row(search, figures, *timeout, &stage)? {
+            Some(row) => rows.push(row),
+            None => break,
+        }
     }
     let stated = prices != Cost::default();
-    let within = rows.iter().position(|row| !stated && row.p_any_cut_upper <= search.planning.cut_risk);
+    let cut_risk = search.planning.cut_risk;
+    let fits = |row: &DrainRow| !stated && row.p_any_cut_upper <= cut_risk;
+    // Where all that were asked for cut too much, one as long as clients have patience is looked at too: nobody waits longer.
+    let patience = search.scenario.clients.timeout;
+    if !stated
+        && search.scenario.rollout.at_deadline == AtDeadline::Cut
+        && rows.len() == timeouts.len()
+        && !rows.iter().any(fits)
+        && rows.last().is_some_and(|row| row.p_any_cut > cut_risk)
+        && timeouts.last().is_some_and(|last| *last < patience)
+        && let Some(row) = row(search, figures, patience, "a drain timeout as long as clients have patience")?
+    {
+        timeouts.push(patience);
+        rows.push(row);
+    }
+    let within = rows.iter().position(fits);
     let cheapest = || (0..rows.len()).min_by(|a, b| rows[*a].cost.total_cmp(&rows[*b].cost));
     let chosen = within.or_else(cheapest);
     if let Some(chosen) = chosen {
         rows[chosen].recommended = true;
     }
     Ok(Drained { timeout: chosen.map(|place| timeouts[place]), rows })
+}
+
+fn row(
+    search: &mut Search<'_>,
+    figures: &StartFigures,
+    timeout: HumanDuration,
+    stage: &str,
+) -> Result<Option<DrainRow>, PlanError> {
+    let scenario = drained_within(&search.scenario, timeout);
+    let moves = search.scenario.fleet.replica_count() as u64;
+    let usual = enough_for(figures.duration_s(0.95)) + moves * timeout.as_picos();
+    let tried =
+        try_start(search, &scenario, (figures.start_ps, usual), (fresh::DRAIN, FUTURES), (stage, None))?;
+    Ok(tried.map(|trials| {
+        let all = Together::of(trials.iter());
+        DrainRow {
+            timeout_s: timeout.as_secs_f64(),
+            cut: all.cut,
+            p_any_cut: all.any_cut as f64 / all.futures.max(1) as f64,
+            p_any_cut_upper: upper(all.any_cut, all.futures, 1.0 - search.planning.confidence),
+            duration_p50_s: all.duration_s(0.5),
+            duration_p95_s: all.duration_s(0.95),
+            below_n_s: all.below_n_s,
+            missed: all.missed,
+            risk: all.risk(search.planning.confidence),
+            cost: all.cost(&search.planning.cost),
+            recommended: false,
+        }
+    }))
 }
 
 /// The survival of drained replicas by local hour of the start, from the screening.

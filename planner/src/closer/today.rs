@@ -27,7 +27,7 @@ pub(crate) fn today(search: &mut Search<'_>, horizon: Ps, usual: Ps) -> Result<V
             scenario: &scenario,
             gate: &[],
             starts: &starts,
-            futures: fresh::TODAY..fresh::TODAY + FUTURES,
+            futures: fresh::TODAY..fresh::TODAY + FUTURES.min(search.at_most),
             lasts: 2 * usual,
             order: None,
             stage: &stage,

@@ -113,6 +113,21 @@ fn nights_are_safe_and_days_are_not() {
     assert_eq!(again, plan);
 }
 
+/// How much the answer moves with the seed is a number, and says what it should of a week whose nights are alike.
+#[test]
+fn the_seed_moves_the_answer_so_much() {
+    let planned = answer(OFFICE, &[]).planned;
+    let seeds = planned.seeds.expect("there are futures to draw from");
+    assert_eq!(seeds.resamples, 200);
+    assert!(seeds.same_verdicts > 0.9 && seeds.same_answer == 1.0, "{seeds:?}");
+    let again = seeds.certified_again.expect("a window");
+    assert!((0.5..1.0).contains(&again), "{seeds:?}");
+    let (low, high) = seeds.risk_estimate.expect("a window");
+    let best = planned.recommended.unwrap();
+    assert!(low <= best.risk.estimate && best.risk.estimate <= high && high < best.risk.upper, "{seeds:?}");
+    assert!(planned.warnings.iter().any(|said| said.contains("another seed")), "{:?}", planned.warnings);
+}
+
 /// Catches: an answer that depends on who came first.
 #[test]
 fn the_answer_does_not_move_with_the_threads() {
@@ -187,6 +202,8 @@ fn impossible_requests_are_answered() {
         "{:?}",
         day.warnings
     );
+    assert_eq!(day.answer, Answer::Conditional, "{:?}", day.reasons);
+    assert!(day.reasons.iter().any(|why| why.contains("like the recorded one")), "{:?}", day.reasons);
     let best = day.recommended.expect("one request in five seconds is no load");
     assert_eq!(best.risk.comparable_days, 0);
 }
@@ -245,4 +262,62 @@ fn a_plan_is_checked_again() {
     let mut other = kit.clone();
     other.hash = "0".to_owned();
     assert!(check(&planned, &other, &Question::default()).is_err());
+}
+
+/// A start that is spared further futures was calm or hopeless, what was simulated is what a screening without sparing finds, and
+/// no start is found to be better or worse by it.
+#[test]
+fn only_calm_and_hopeless_starts_are_spared() {
+    use slackwater_planner::screen::{Adapt, FIRST, Screen, screen};
+    let scenario = Scenario::parse_with(OFFICE, "test.toml", &["traffic.generate.rate_per_s=1.6"]).unwrap();
+    let futures = crate::certificates::futures_of(&scenario);
+    let screened = |adapt| {
+        let what = Screen {
+            scenario: &scenario,
+            gate: &[],
+            closed_above: None,
+            horizon_ps: 12 * 3_600 * 1_000_000_000_000,
+            every_ps: 3_600 * 1_000_000_000_000,
+            futures: 10,
+            adapt,
+        };
+        screen(&futures, &what, &Unwatched).unwrap()
+    };
+    let (spared, all) = (screened(Some(Adapt { rest_per_s: Some(1.0) })), screened(None));
+    assert!(spared.simulated < all.simulated, "{} {}", spared.simulated, all.simulated);
+    let (mut calm, mut hopeless) = (0, 0);
+    for (some, every) in spared.starts.iter().zip(&all.starts) {
+        assert_eq!(every.futures, 10);
+        assert!(some.each.iter().all(|one| every.each.contains(one)), "{:?}\n{:?}", some.each, every.each);
+        assert!(some.futures >= FIRST);
+        // The load is known in every future, simulated or not.
+        assert_eq!(some.peak_rate.1 > 1.0, every.peak_rate.1 > 1.0);
+        if some.futures == FIRST && some.failed == FIRST {
+            hopeless += 1;
+            assert!(every.failed > 8, "{every:?}");
+        } else if some.calm > 0 {
+            calm += 1;
+            assert_eq!((some.failed, some.futures + some.calm), (0, 10));
+            assert_eq!(every.failed, 0);
+        } else {
+            assert_eq!(some.futures, 10);
+        }
+    }
+    assert!(calm >= 3 && hopeless >= 1, "{calm} calm, {hopeless} hopeless");
+}
+
+/// A service level that a single request misses is missed without any rollout, also where the gate lets none begin; and a day's
+/// history is a condition.
+#[test]
+fn what_no_simulation_is_needed_for_is_said_too() {
+    let scenario = [
+        "slo.ttft=\"1ms\"",
+        "plan.horizon=2h",
+        "traffic.generate.rate_per_s=8",
+        "traffic.generate.hourly=[]",
+    ];
+    let missed = answer(OFFICE, &scenario).planned;
+    assert!(missed.reasons[0].contains("without any rollout"), "{:?}", missed.reasons);
+    assert!(missed.nearest[0].contains("wider service level"), "{:?}", missed.nearest);
+    assert!(missed.nearest.iter().all(|way| !way.contains("100 %")), "{:?}", missed.nearest);
 }

@@ -17,7 +17,7 @@ fn fresh() -> u64 {
     std::env::var("CERTIFICATE_FUTURES").ok().and_then(|count| count.parse().ok()).unwrap_or(300)
 }
 
-fn futures_of(scenario: &Scenario) -> Futures {
+pub(crate) fn futures_of(scenario: &Scenario) -> Futures {
     let generate = scenario.traffic.generate.clone().unwrap();
     let start = generate.start.0;
     Futures::new(Source::Profile(Box::new(generate)), Calendar::new(None), scenario.seed, start, true, 1.0)

@@ -5,5 +5,6 @@
 
 mod actual;
 mod answers;
+mod catalog;
 mod certificates;
 mod resampling;

@@ -1,6 +1,6 @@
 //! The first screen, as data: what an operator forwards.
 
-use slackwater_planner::planned::{Answer, Planned, Recommended, SensitivityRow};
+use slackwater_planner::planned::{Answer, Planned, Recommended, SeedSpread, SensitivityRow};
 
 use super::{when, words};
 use crate::format::{NONE, count, counted, duration, figure, latency, latency_or_none, token_time};
@@ -327,7 +327,26 @@ fn trust(planned: &Planned) -> Vec<String> {
             counted(history.holes.len() as u64, "hole")
         ));
     }
+    lines.extend(planned.seeds.as_ref().map(seeds));
     lines
+}
+
+/// How much the answer moves with the seed.
+fn seeds(seeds: &SeedSpread) -> String {
+    let again = seeds
+        .certified_again
+        .map_or_else(String::new, |chance| format!(", certified again with a chance of {}", odds(chance)));
+    format!(
+        "with another seed: this window first in {}, this day in {}; {} of the starts keep their verdict{again}",
+        odds(seeds.same_window),
+        odds(seeds.same_day),
+        odds(seeds.same_verdicts)
+    )
+}
+
+/// A share that is not a risk: rounded down, so that 99.6 % is not called all.
+fn odds(share: f64) -> String {
+    format!("{:.0} %", (share * 100.0).floor())
 }
 
 /// What kind of profile it is; the whole of its source is among the assumptions.

@@ -1,6 +1,6 @@
 //! The plan's tables as heads and rows, for the page and for Markdown alike.
 
-use slackwater_planner::planned::Planned;
+use slackwater_planner::planned::{CapacityRange, Planned};
 use slackwater_policy::Figure;
 
 use super::{brief, when, words};
@@ -198,9 +198,19 @@ pub(super) fn capacity(planned: &Planned) -> Option<Table> {
             .to_owned(),
         head: vec!["replicas", "requests/s", "between"],
         rows: rows.collect(),
-        notes: Vec::new(),
+        notes: planned.capacity_new.iter().map(new_version).collect(),
     })
     .filter(filled)
+}
+
+fn new_version(row: &CapacityRange) -> String {
+    format!(
+        "Of the new version {} replicas carry {} requests/s ({} to {}).",
+        count(u64::from(row.replicas)),
+        figure(row.rate_per_s),
+        figure(row.low),
+        figure(row.high)
+    )
 }
 
 /// Today's ways beside the plan.

@@ -121,6 +121,16 @@ pub(crate) fn go() -> Planned {
         }],
         windows,
         load: (0..1_008).map(|number| slot(f64::from(number) * 600.0)).collect(),
+        capacity_new: None,
+        seeds: Some(SeedSpread {
+            resamples: 200,
+            same_answer: 1.0,
+            same_window: 0.62,
+            same_day: 0.9,
+            same_verdicts: 0.998,
+            certified_again: Some(0.93),
+            risk_estimate: Some((0.0, 0.004)),
+        }),
         capacity: (1..=4)
             .map(|replicas| CapacityRange {
                 replicas,
@@ -268,6 +278,7 @@ fn start(start_s: f64) -> StartVerdict {
         extra_ttft_p99_s: Some(0.02),
         extra_tpot_p95_s: Some(0.001),
         extra_tpot_p99_s: Some(0.002),
+        calm: 0,
         peak_rate_per_s: busy,
         growth_until_closed: Some(19.5 / busy),
         cost: 1.9,

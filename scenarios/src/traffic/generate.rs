@@ -20,12 +20,13 @@ use super::rate::{Cursor, Shape, Weekly, WeeklyRate};
 use super::sessions::SessionPlan;
 use super::{Arrival, Generate, ImportReport, Tally, Traffic, known_zone};
 use crate::error::TraceError;
-use crate::random::Keyed;
+use crate::random::{Keyed, Purpose};
 
 /// Traffic as a [`Generate`] table describes it.
 #[derive(Clone, Debug)]
 pub struct Generator {
-    keyed: Keyed,
+    /// Of input and output lengths.
+    purposes: (Purpose, Purpose),
     gaps: Gaps,
     cursor: Cursor<Modulated<Weekly>>,
     end_ps: u64,
@@ -100,7 +101,7 @@ impl Generator {
             }
         });
         Self {
-            keyed,
+            purposes: (keyed.purpose("traffic.input"), keyed.purpose("traffic.output")),
             gaps: Gaps::new(&bursts, keyed),
             cursor: Cursor::new(Modulated::new(weekly, factors, spec.start.0), lead_ns),
             end_ps: spec.duration.as_picos(),
@@ -119,8 +120,9 @@ impl Generator {
         if let Some(lengths) = &mut self.lengths {
             return lengths.draw(self.index, self.epoch_ns.saturating_add_unsigned(self.last_ps / 1000));
         }
-        let input = self.input.draw(&mut self.keyed.stream("traffic.input", &[self.index]));
-        (input, self.output.draw(&mut self.keyed.stream("traffic.output", &[self.index])))
+        let (input, output) = self.purposes;
+        let input = self.input.draw(&mut input.stream(&[self.index]));
+        (input, self.output.draw(&mut output.stream(&[self.index])))
     }
 }
 
