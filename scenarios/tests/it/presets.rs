@@ -145,7 +145,7 @@ fn each_efficiency_has_its_place() {
         preset("H200", model, on(width, None)).roofline_at(&reached, 32).coefficients
     };
     let near = |found: f64, expected: f64| {
-        assert!((found - expected).abs() < 1e-9 + 1e-6 * expected, "{found} {expected}")
+        assert!((found - expected).abs() < 1e-9 + 1e-6 * expected, "{found} {expected}");
     };
     for (model, layers, experts) in [("qwen3-14b", 40.0, false), ("qwen3-30b-a3b", 48.0, true)] {
         for width in [1, 2] {
