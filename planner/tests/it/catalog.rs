@@ -111,7 +111,7 @@ fn sunday_not_tuesday(planned: &Planned) {
         found.unwrap_or_else(|| panic!("{wanted} is looked at"))
     };
     assert_eq!(at("2026-03-29T05:00").risk.misses, 0, "{:?}", at("2026-03-29T05:00"));
-    assert!(at("2026-03-24T14:00").risk.estimate > 0.9, "{:?}", at("2026-03-24T14:00"));
+    assert!(at("2026-03-24T14:00").risk.estimate > 0.5, "{:?}", at("2026-03-24T14:00"));
     let best = planned.recommended.as_ref().expect("a window");
     assert!(!("08:00".."18:00").contains(&clock(&best.start)), "{}", best.start);
 }
