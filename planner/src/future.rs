@@ -14,10 +14,11 @@ use std::sync::Arc;
 
 use rand_distr::{Distribution, StandardNormal};
 use slackwater_engine::{PS_PER_S, Ps};
+use slackwater_scenarios::calibration::Calibration;
 use slackwater_scenarios::traffic::{
     Arrival, Bursts, ImportReport, LengthSource, SeriesTraffic, SharedTrace,
 };
-use slackwater_scenarios::{Generate, Keyed, Scenario, TraceError};
+use slackwater_scenarios::{EngineProfile, Generate, Keyed, Scenario, TraceError};
 
 use crate::calendar::{Calendar, DAY_PS};
 use crate::history::{History, SLOT_PS};
@@ -167,7 +168,19 @@ impl Futures {
             generate.duration = duration(until - from);
             scenario.traffic.rate_scale *= self.growth;
         }
+        for version in [&mut scenario.from, &mut scenario.to] {
+            version.step_time_factor *= self.speed(&version.engine, future);
+        }
         scenario
+    }
+
+    /// By how much an engine is slower in this future than its profile says: a measured profile is off by what it was off on
+    /// data that were held out of its fit. Versions with the same profile share the error.
+    fn speed(&self, engine: &EngineProfile, future: u64) -> f64 {
+        let Some(sd) = engine.calibration.as_ref().and_then(Calibration::step_time_sd) else { return 1.0 };
+        let purpose = format!("speed of {}", engine.source);
+        let off: f64 = StandardNormal.sample(&mut self.keyed.stream(&purpose, &[future]));
+        (sd * off).exp()
     }
 
     /// The traffic of a stretch of a future; its time 0 is `from`. `scenario` is that of [`scenario`](Self::scenario).

@@ -122,6 +122,7 @@ pub fn plan(ask: &Ask, watch: &dyn Watch) -> Result<Answered, PlanError> {
     let began = Instant::now();
     let planning = ask.scenario.plan.clone().unwrap_or_default();
     let (scenario, mut warnings) = variant::for_planning(&ask.scenario);
+    warnings.extend(words::profile_errors(&scenario));
     let calendar = Calendar::new(planning.time_zone.as_deref());
     let (futures, history, horizon) = futures_of(ask, &planning, calendar, &mut warnings)?;
     watch.progress("capacity", 0, 1);

@@ -36,6 +36,19 @@ pub struct Calibration {
     pub not_identified: Vec<String>,
 }
 
+/// No engine model is surer of its step times than this, whatever a short hold-out says.
+const LEAST_SD: f64 = 0.01;
+
+impl Calibration {
+    /// How far all step times together may be off, as the standard deviation of their logarithm: what the held-out means of TPOT
+    /// and E2E were off by. `None` where nothing was held out.
+    #[must_use]
+    pub fn step_time_sd(&self) -> Option<f64> {
+        let held_out = self.hold_out?;
+        Some(held_out.tpot_mean.abs().max(held_out.e2e_mean.abs()).max(LEAST_SD))
+    }
+}
+
 /// Predicted over measured, less one, of means on data that were held out.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -3,11 +3,11 @@
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
-use slackwater_policy::{Outcome, VersionRef, fold};
+use slackwater_policy::VersionRef;
 
-use super::crash::{cut_journal, killed_at};
+use super::crash::killed_again_and_again;
 use super::dockerd::Dockerd;
-use super::fleet::{BINARY, Fleet, Front, Spec, exit, first_runs_new_now, is_there, records, text};
+use super::fleet::{BINARY, Fleet, Front, Spec, exit, first_runs_new_now, is_there, text};
 
 /// What of the project is edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,27 +168,8 @@ fn an_executor_of_services_is_killed_and_goes_on_and_recover_sh_knows_them() {
     let Some(program) = program() else { return };
     dockerd.import_stand_ins();
     let mut fleet = fleet(&dockerd, &program, Edited::Env, &Spec::new(Front::Gateway, 2));
-    let load = fleet.load(4);
-    let every: u64 = std::env::var("SLACKWATER_KILL_EVERY").ok().and_then(|it| it.parse().ok()).unwrap_or(32);
-    let (mut at, mut kills) = (every / 2, 0);
-    while killed_at(&fleet, at) {
-        kills += 1;
-        cut_journal(&fleet, at);
-        let output = fleet.resume(&[]);
-        let report = fold(&fleet.plan, &records(&fleet.state()));
-        let over = exit(&output) == 5 && text(&output).contains("is over (Completed)");
-        assert!(exit(&output) == 0 || over, "killed at {at}: {}", text(&output));
-        assert_eq!(report.outcome, Some(Outcome::Completed), "killed at {at}");
-        fleet.turn_round();
-        at += every;
-    }
-    let report = fleet.stop_load(load);
-    eprintln!(
-        "compose: killed and resumed {kills} times, {} streams, {} lost",
-        report.sent,
-        report.sent - report.completed
-    );
-    assert!(kills > 1 && report.is_clean(), "{kills}: {:?}", report.faults);
+    let kills = killed_again_and_again(&mut fleet, "compose", 32);
+    assert!(kills > 1, "{kills}");
 
     if !is_there("curl") {
         return;

@@ -3,7 +3,6 @@
 //! The executor that is killed is this test binary itself, run again for its ignored test: it drives the same session as the command, with
 //! a view that ends the process the moment a given record is on disk. Nothing in the program knows of it.
 
-use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
@@ -69,43 +68,43 @@ pub(crate) fn cut_journal(fleet: &Fleet, keep: u64) {
     journal.execute("DELETE FROM records WHERE rollout = ?1 AND seq > ?2", params![last, keep]).unwrap();
 }
 
-#[test]
-fn an_executor_killed_after_any_record_goes_on_and_loses_nothing() {
-    // In steps in CI; SLACKWATER_KILL_EVERY=1 kills after every single one.
-    let every: u64 = std::env::var("SLACKWATER_KILL_EVERY").ok().and_then(|it| it.parse().ok()).unwrap_or(9);
-    let mut fleet = Fleet::start(&Spec::new(Front::Gateway, 2));
+/// Rollouts to and fro, under load, each killed some records later than the one before and resumed, until one is over
+/// before it is killed; how many were killed. In strides of `every` records, or of `SLACKWATER_KILL_EVERY`.
+pub(crate) fn killed_again_and_again(fleet: &mut Fleet, what: &str, every: u64) -> u64 {
+    let every: u64 =
+        std::env::var("SLACKWATER_KILL_EVERY").ok().and_then(|it| it.parse().ok()).unwrap_or(every);
     let load = fleet.load(4);
-    let (mut kills, mut resumes, mut at) = (0, 0, 0);
-    let mut wrong: BTreeMap<u64, String> = BTreeMap::new();
-    loop {
-        if !killed_at(&fleet, at) {
-            break;
-        }
+    let (mut kills, mut at) = (0, every / 2);
+    while killed_at(fleet, at) {
         kills += 1;
-        let pids = fleet.pids();
+        let before = fleet.pids();
         // Records of one event are on disk together; with the later ones gone it was killed between them.
-        cut_journal(&fleet, at);
+        cut_journal(fleet, at);
         let output = fleet.resume(&[]);
-        resumes += 1;
         let report = fold(&fleet.plan, &records(&fleet.state()));
         // Killed after its last record there is nothing left to be done.
         let over = exit(&output) == 5 && text(&output).contains("is over (Completed)");
-        if (exit(&output) != 0 && !over) || report.outcome != Some(Outcome::Completed) {
-            wrong.insert(at, format!("{}\nbefore: {pids:?}", text(&output)));
-            break;
-        }
+        assert!(exit(&output) == 0 || over, "killed at {at}: {}\nbefore: {before:?}", text(&output));
+        assert_eq!(report.outcome, Some(Outcome::Completed), "killed at {at}");
         fleet.turn_round();
         at += every;
     }
     let report = fleet.stop_load(load);
     eprintln!(
-        "killed {kills} times, at every {every}. record of a rollout; resumed {resumes} times; {} streams, {} lost",
+        "{what}: killed at every {every}. record and resumed, {kills} times; {} streams, {} lost",
         report.sent,
         report.sent - report.completed
     );
-    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(report.is_clean(), "{kills}: {:?}", report.faults);
+    kills
+}
+
+#[test]
+fn an_executor_killed_after_any_record_goes_on_and_loses_nothing() {
+    // In steps in CI; SLACKWATER_KILL_EVERY=1 kills after every single one.
+    let mut fleet = Fleet::start(&Spec::new(Front::Gateway, 2));
+    let kills = killed_again_and_again(&mut fleet, "processes", 9);
     assert!(kills > 5, "a rollout has more records than that");
-    assert!(report.is_clean(), "{:?}", report.faults);
 }
 
 #[test]

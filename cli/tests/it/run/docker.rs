@@ -5,13 +5,11 @@ use std::process::Command;
 
 use slackwater_exec::deployment::{Deployment, SupervisorSpec};
 use slackwater_exec::supervisor::{Docker, Supervisor};
-use slackwater_policy::{Outcome, VersionRef, fold};
+use slackwater_policy::VersionRef;
 
-use super::crash::{cut_journal, killed_at};
+use super::crash::killed_again_and_again;
 use super::dockerd::Dockerd;
-use super::fleet::{
-    BINARY, Fleet, Front, Spec, exit, first_runs_new, first_runs_new_now, is_there, records, text,
-};
+use super::fleet::{BINARY, Fleet, Front, Spec, exit, first_runs_new, first_runs_new_now, is_there, text};
 
 /// A fleet whose replicas are containers `chat-0`, `chat-1`, ….
 fn fleet(dockerd: &Dockerd, spec: &Spec) -> Fleet {
@@ -120,28 +118,8 @@ fn an_executor_of_containers_is_killed_and_goes_on() {
     let Some(dockerd) = Dockerd::start() else { return };
     dockerd.import_stand_ins();
     let mut fleet = fleet(&dockerd, &Spec::new(Front::Gateway, 2));
-    let load = fleet.load(4);
-    let every: u64 = std::env::var("SLACKWATER_KILL_EVERY").ok().and_then(|it| it.parse().ok()).unwrap_or(16);
-    let (mut at, mut kills) = (every / 2, 0);
-    while killed_at(&fleet, at) {
-        kills += 1;
-        cut_journal(&fleet, at);
-        let before = fleet.pids();
-        let output = fleet.resume(&[]);
-        let report = fold(&fleet.plan, &records(&fleet.state()));
-        let over = exit(&output) == 5 && text(&output).contains("is over (Completed)");
-        assert!(exit(&output) == 0 || over, "killed at {at}: {}\nbefore: {before:?}", text(&output));
-        assert_eq!(report.outcome, Some(Outcome::Completed), "killed at {at}");
-        fleet.turn_round();
-        at += every;
-    }
-    let report = fleet.stop_load(load);
-    eprintln!(
-        "docker: killed and resumed {kills} times, {} streams, {} lost",
-        report.sent,
-        report.sent - report.completed
-    );
-    assert!(kills > 2 && report.is_clean(), "{kills}: {:?}", report.faults);
+    let kills = killed_again_and_again(&mut fleet, "docker", 16);
+    assert!(kills > 2, "{kills}");
 }
 
 #[test]

@@ -4,12 +4,10 @@ use std::fs;
 use std::process::Command;
 
 use slackwater_exec::deployment::{Deployment, Place};
-use slackwater_policy::{Outcome, VersionRef, fold};
+use slackwater_policy::VersionRef;
 
-use super::crash::{cut_journal, killed_at};
-use super::fleet::{
-    BINARY, Fleet, Front, Spec, exit, first_runs_new, first_runs_new_now, is_there, records, text,
-};
+use super::crash::killed_again_and_again;
+use super::fleet::{BINARY, Fleet, Front, Spec, exit, first_runs_new, first_runs_new_now, is_there, text};
 use super::systemctl;
 
 /// What a unit's file is edited by.
@@ -176,27 +174,8 @@ fn units_are_rolled_by_their_environment_files_and_foreign_edits_are_seen() {
 #[test]
 fn an_executor_of_units_is_killed_and_goes_on_and_recover_sh_knows_them() {
     let mut fleet = fleet(Edited::DropIn, &Spec::new(Front::Gateway, 2));
-    let load = fleet.load(4);
-    let every: u64 = std::env::var("SLACKWATER_KILL_EVERY").ok().and_then(|it| it.parse().ok()).unwrap_or(16);
-    let (mut at, mut kills) = (every / 2, 0);
-    while killed_at(&fleet, at) {
-        kills += 1;
-        cut_journal(&fleet, at);
-        let output = fleet.resume(&[]);
-        let report = fold(&fleet.plan, &records(&fleet.state()));
-        let over = exit(&output) == 5 && text(&output).contains("is over (Completed)");
-        assert!(exit(&output) == 0 || over, "killed at {at}: {}", text(&output));
-        assert_eq!(report.outcome, Some(Outcome::Completed), "killed at {at}");
-        fleet.turn_round();
-        at += every;
-    }
-    let report = fleet.stop_load(load);
-    eprintln!(
-        "systemd's stand-in: killed and resumed {kills} times, {} streams, {} lost",
-        report.sent,
-        report.sent - report.completed
-    );
-    assert!(kills > 2 && report.is_clean(), "{kills}: {:?}", report.faults);
+    let kills = killed_again_and_again(&mut fleet, "systemd's stand-in", 16);
+    assert!(kills > 2, "{kills}");
 
     if !is_there("curl") {
         return;
