@@ -9,7 +9,7 @@ use slackwater_policy::Plan;
 use crate::shell::quote;
 use crate::world::World;
 
-const HEAD: &str = "#!/bin/sh
+pub(crate) const HEAD: &str = "#!/bin/sh
 # Restores the old version without Slackwater: every replica that does not answer as it is stopped and started anew, then all of them are
 # put back into rotation. Written before the rollout began. Safe to run twice. Needs curl.
 #
@@ -31,17 +31,30 @@ listener() {
     done
     return 1
 }
-stop_port() {
-    pid=$(listener \"$1\") || return 0
-    say \"stopping process $pid on port $1\"
-    kill -TERM \"$pid\" 2>/dev/null
+stop_process() {
+    kill -TERM \"$1\" 2>/dev/null
     waited=0
-    while kill -0 \"$pid\" 2>/dev/null && [ \"$waited\" -lt 30 ]; do
+    while kill -0 \"$1\" 2>/dev/null && [ \"$waited\" -lt 30 ]; do
         sleep 1
         waited=$((waited + 1))
     done
-    kill -KILL \"$pid\" 2>/dev/null
+    kill -KILL \"$1\" 2>/dev/null
     sleep 1
+}
+stop_port() {
+    pid=$(listener \"$1\") || return 0
+    say \"stopping process $pid on port $1\"
+    stop_process \"$pid\"
+}
+# Whatever was started with a variable in its environment, whether it listens yet or not.
+stop_marked() {
+    for environ in /proc/[0-9]*/environ; do
+        tr '\\0' '\\n' <\"$environ\" 2>/dev/null | grep -qxF -- \"$1\" || continue
+        pid=${environ#/proc/}
+        pid=${pid%/environ}
+        say \"stopping process $pid\"
+        stop_process \"$pid\"
+    done
 }
 ";
 

@@ -373,6 +373,8 @@ impl Supervisor for Processes {
             // What was not started by the new definition is the old version still.
             is_new: format!("grep -q {new} {record} 2>/dev/null"),
             lines: vec![
+                // One that was only just started does not listen yet, and would take the port from the one that is started here.
+                format!("stop_marked {}", quote(&self.mark(place))),
                 format!("stop_port {port}"),
                 format!(
                     "({go}exec env {} setsid {} </dev/null >>{} 2>&1) &",
@@ -449,6 +451,31 @@ mod tests {
         processes.stop(&place, GRACE).await.unwrap();
         assert_eq!(processes.leftovers(&place).await, Vec::<u32>::new());
         assert!(processes.marked(&place).is_empty());
+        processes.stop(&place, GRACE).await.unwrap();
+    }
+
+    /// Found by a test that killed the executor right after a start: the new process took the port a moment later.
+    #[tokio::test]
+    async fn recovery_stops_one_that_does_not_listen_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let (processes, place) = processes(folder.path(), "['sleep', '1003']", "['sleep', '1002']");
+        processes.start(&place, VersionRef::To).await.unwrap();
+        let script = format!("{}{}\n", crate::recover::HEAD, processes.recovery(&place).lines.join("\n"));
+        let output = tokio::process::Command::new("sh").arg("-c").arg(&script).output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let until = Instant::now() + Duration::from_secs(5);
+        let runs = |seconds: &str| {
+            let marked = processes.marked(&place);
+            marked.iter().any(|known| {
+                let words = fs::read(format!("/proc/{}/cmdline", known.pid)).unwrap_or_default();
+                String::from_utf8_lossy(&words).contains(seconds)
+            })
+        };
+        while !runs("1003") {
+            assert!(Instant::now() < until, "the old version was started");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        assert!(!runs("1002"), "the new version was stopped");
         processes.stop(&place, GRACE).await.unwrap();
     }
 
