@@ -1,7 +1,7 @@
 //! A fitted profile, with what is known of each of its numbers.
 
 use serde::Serialize;
-use slackwater_scenarios::{EngineProfile, KvReservation, Scheduling};
+use slackwater_scenarios::EngineProfile;
 
 use crate::coefficients::{Coefficient, put};
 use crate::experiment::Row;
@@ -30,10 +30,6 @@ pub struct Fitted {
     pub profile: EngineProfile,
     /// Each coefficient with its interval.
     pub coefficients: Vec<Estimate>,
-    /// When batches are fixed: of those tried, the one that fits best.
-    pub scheduling: Scheduling,
-    /// Room wanted before an admission, likewise.
-    pub reserve: KvReservation,
     /// What the losses of all structures tried were, the chosen one's first.
     pub tried: Vec<Tried>,
     /// Requests (or steps) it was fitted to.
@@ -47,10 +43,9 @@ pub struct Fitted {
 /// A structure and how well it fits.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Tried {
-    /// When batches are fixed.
-    pub scheduling: Scheduling,
-    /// Room wanted before an admission.
-    pub reserve: KvReservation,
+    /// Which.
+    #[serde(flatten)]
+    pub structure: Structure,
     /// The loss of its best coefficients.
     pub loss: f64,
 }
@@ -120,15 +115,9 @@ pub fn fit_requests(parts: &[Part<'_>], seed: u64, say: &(dyn Fn(&str) + Sync)) 
     Ok(Fitted {
         profile,
         coefficients,
-        scheduling: structure.scheduling,
-        reserve: structure.reserve,
         tried: tried
             .iter()
-            .map(|(structure, minimum)| Tried {
-                scheduling: structure.scheduling,
-                reserve: structure.reserve,
-                loss: minimum.loss,
-            })
+            .map(|(structure, best)| Tried { structure: *structure, loss: best.loss })
             .collect(),
         fitted_to: requests,
         reach,
@@ -156,7 +145,7 @@ pub fn fit_steps(
     let free = objective.free();
     let best = search(&objective, &prior.centre, &free, seed);
     let (best, known) = identified(&objective, best, &free);
-    let structure = Structure { scheduling: Scheduling::default(), reserve: KvReservation::default() };
+    let structure = Structure::of(&crate::limits::plain());
     let mut profile = of.map_or_else(crate::limits::plain, |experiment| limits(experiment, structure).0);
     put(&best.vector, &mut profile);
     profile.front_end = slackwater_scenarios::FrontEnd::default();
@@ -167,8 +156,6 @@ pub fn fit_steps(
             .into_iter()
             .map(|(axis, below, above)| estimate(axis, best.vector[axis], below, above, None))
             .collect(),
-        scheduling: structure.scheduling,
-        reserve: structure.reserve,
         tried: Vec::new(),
         fitted_to,
         reach: None,
@@ -176,26 +163,28 @@ pub fn fit_steps(
     }
 }
 
-/// The intervals; a better minimum met on the way is gone on from, twice at most.
+/// The intervals. While a better vector is met on the way, they are looked for anew, around that one: they are distances from
+/// the vector that is returned.
 fn identified<O: Objective>(
     objective: &O,
     mut best: Minimum,
     free: &[usize],
 ) -> (Minimum, Vec<(usize, f64, f64)>) {
-    let mut known = Vec::new();
-    for _ in 0..2 {
-        let (found, better) = intervals(objective, &best, free);
-        known = found;
+    let mut round = 0;
+    loop {
+        let (known, better) = intervals(objective, &best, free);
         match better {
-            Some(better) if better.loss < best.loss * (1.0 - WORTH_IT) => {
+            Some(better) if better.loss < best.loss * (1.0 - WORTH_IT) && round < ROUNDS => {
                 best = refine(objective, better, free);
+                round += 1;
             }
-            _ => break,
+            _ => return (best, known),
         }
     }
-    (best, known)
 }
 
+/// How often intervals are looked for anew.
+const ROUNDS: u32 = 4;
 /// A share of the loss for which intervals are looked for again.
 const WORTH_IT: f64 = 0.02;
 

@@ -63,6 +63,7 @@ pub(crate) fn intervals<O: Objective>(
     let found: Vec<(usize, f64, f64, Option<Minimum>)> = tasks
         .into_par_iter()
         .map(|(axis, sign)| {
+            let at_best = smooth(objective, &best.vector, axis, free);
             let (mut near, mut better) = (best.vector.clone(), None::<Minimum>);
             for distance in DISTANCES {
                 let value = best.vector[axis] + sign * distance;
@@ -71,10 +72,7 @@ pub(crate) fn intervals<O: Objective>(
                 {
                     better = Some(minimum.clone());
                 }
-                if refused(
-                    &smooth(objective, &minimum.vector, axis, free),
-                    &smooth(objective, &best.vector, axis, free),
-                ) {
+                if refused(&smooth(objective, &minimum.vector, axis, free), &at_best) {
                     return (axis, sign, distance, better);
                 }
                 near = minimum.vector;

@@ -1,12 +1,13 @@
 //! The scheduler's limits of a recorded server, as far as its description says them; the rest is assumed, in words.
 
+use serde::Serialize;
 use slackwater_scenarios::{EngineProfile, FrontEnd, KvReservation, Scheduling, StepForm};
 
 use crate::experiment::Experiment;
 use crate::prior::Prior;
 
 /// What an engine's version decides and a description seldom says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Structure {
     /// When batches are fixed.
     pub scheduling: Scheduling,
@@ -15,6 +16,12 @@ pub struct Structure {
 }
 
 impl Structure {
+    /// That of a profile.
+    #[must_use]
+    pub fn of(profile: &EngineProfile) -> Self {
+        Self { scheduling: profile.scheduling, reserve: profile.reserve }
+    }
+
     /// Those that this server may have, the likeliest first.
     #[must_use]
     pub fn candidates(experiment: &Experiment) -> Vec<Self> {

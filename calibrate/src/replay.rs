@@ -73,19 +73,14 @@ pub fn replay(
     let mut in_flight = 0;
     for row in order {
         let mut at = ps_from_s(due(&experiment.rows[row]));
-        if cap == usize::MAX {
-            run.advance(at)?;
-        } else {
-            run.advance(at)?;
-            while let Some(end) = run.ended_by(at) {
-                debug_assert!(end <= at);
-                in_flight -= 1;
-            }
-            while in_flight >= cap {
-                let Some(end) = run.next_end()? else { break };
-                in_flight -= 1;
-                at = at.max(end);
-            }
+        run.advance(at)?;
+        while run.ended_by(at) {
+            in_flight -= 1;
+        }
+        while in_flight >= cap {
+            let Some(end) = run.next_end()? else { break };
+            in_flight -= 1;
+            at = at.max(end);
         }
         in_flight += usize::from(run.send(row, at));
     }
@@ -157,13 +152,13 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// An answer whose end its client has seen by then.
-    fn ended_by(&mut self, at: Ps) -> Option<Ps> {
-        let &Reverse(end) = self.ends.peek()?;
-        (end <= at).then(|| {
+    /// Takes an answer whose end its client has seen by then; whether there was one.
+    fn ended_by(&mut self, at: Ps) -> bool {
+        let seen = self.ends.peek().is_some_and(|&Reverse(end)| end <= at);
+        if seen {
             self.ends.pop();
-            end
-        })
+        }
+        seen
     }
 
     /// The next answer's end as its client sees it; `None` when nothing is in flight.

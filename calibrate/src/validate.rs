@@ -151,11 +151,6 @@ pub enum ValidationError {
     /// Every experiment had to be left out.
     #[error("nothing to compare: {0}")]
     AllSkipped(String),
-    /// No fit was asked for, and no preset knows the server.
-    #[error(
-        "{0}: no preset knows its GPU and model, so there is nothing to predict it from; give --fit, --fit-until, --steps or --profile"
-    )]
-    Nothing(String),
 }
 
 /// Fits as asked, and compares every experiment that the profile speaks of.
@@ -263,7 +258,10 @@ fn alone(
     }
     let preset = Prior::of(experiment).preset.and_then(|preset| preset.profile().ok());
     let Some(profile) = preset else {
-        return Err(ValidationError::Nothing(experiment.name.clone()));
+        let reason =
+            "no preset knows its GPU and model; give --fit, --fit-until, --steps or --profile".to_owned();
+        result.skipped.push(Skipped { name: experiment.name.clone(), reason });
+        return Ok(());
     };
     result.experiments.push(compare(experiment, None, &profile, index, options)?);
     result.profiles.push(Source::Given { profile: Box::new(profile) });
@@ -291,8 +289,7 @@ fn compare(
     index: usize,
     options: &Options,
 ) -> Result<Compared, ValidationError> {
-    let (mut profile, mut assumed) =
-        limits(experiment, Structure { scheduling: from.scheduling, reserve: from.reserve });
+    let (mut profile, mut assumed) = limits(experiment, Structure::of(from));
     profile.source.clone_from(&from.source);
     profile.form = from.form;
     (profile.c0_ms, profile.c_tok_us, profile.c_seq_us) = (from.c0_ms, from.c_tok_us, from.c_seq_us);

@@ -130,8 +130,7 @@ fn tell_limits(experiment: &mut Experiment, arguments: &Calibrate) {
 }
 
 fn assumed(recorded: &Recorded, fitted: &Fitted) -> Vec<String> {
-    let structure =
-        slackwater_calibrate::Structure { scheduling: fitted.scheduling, reserve: fitted.reserve };
+    let structure = slackwater_calibrate::Structure::of(&fitted.profile);
     let (_, mut assumed) = slackwater_calibrate::limits(&recorded.experiment, structure);
     assumed.extend(recorded.experiment.assumed.iter().cloned());
     if !recorded.left_out.is_empty() {

@@ -139,7 +139,7 @@ pub fn fitted_text(fitted: &Fitted, of: &str) -> String {
     let head = format!(
         "Profile of {of}: {}; scheduling {}. The search began at {}.",
         fitted.profile.source,
-        match fitted.scheduling {
+        match fitted.profile.scheduling {
             slackwater_scenarios::Scheduling::Sync => "synchronous",
             slackwater_scenarios::Scheduling::Async => "asynchronous",
         },

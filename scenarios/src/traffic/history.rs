@@ -9,7 +9,7 @@
 //! The file (`prometheus-json`) is a JSON object, [`History`]. `slackwater-prometheus` writes it; nothing here asks a server.
 //! A point at `t` is the counter's last value in the step that ends at `t`, so a step without a scrape has no point.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -169,7 +169,16 @@ impl History {
                 return Err((problem, again));
             }
             last_s = chunk.until_s;
+            let mut seen = BTreeSet::new();
             for series in &chunk.series {
+                // Its points would be laid over those of the first: time would run backwards between them.
+                if !seen.insert(&series.labels) {
+                    let problem = format!(
+                        "the chunk from {} on has two series of `{}` with the labels {:?}",
+                        chunk.from_s, chunk.counter, series.labels
+                    );
+                    return Err((problem, again));
+                }
                 let mut last_s = chunk.from_s - 1;
                 for (at_s, value) in &series.points {
                     if *at_s <= last_s || *at_s >= chunk.until_s || !(0.0..1e18).contains(value) {

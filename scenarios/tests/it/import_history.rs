@@ -111,7 +111,7 @@ fn several_models_are_named() {
 fn files_that_contradict_themselves_are_refused() {
     let good = || hour("tgi", "tgi_request_count", Counts::Arrived, 60.0);
     type Spoil = fn(&mut History);
-    let spoilt: [(Spoil, &str); 8] = [
+    let spoilt: [(Spoil, &str); 9] = [
         (|it| it.slackwater_history = 2, "not 1"),
         (|it| it.step_s = 0, "`step_s` is 0"),
         (|it| it.until_s = i64::MIN, "on the calendar"),
@@ -119,6 +119,13 @@ fn files_that_contradict_themselves_are_refused() {
         (|it| it.chunks[0].until_s += 60, "not after the one before it"),
         (|it| it.chunks[0].series[0].points.swap(3, 4), "out of order"),
         (|it| it.chunks[0].series[0].points[5].1 = -1.0, "out of order or range"),
+        (
+            |it| {
+                let again = it.chunks[0].series[0].clone();
+                it.chunks[0].series.push(again);
+            },
+            "two series of `tgi_request_count` with the labels",
+        ),
         (|it| it.chunks[0].series[0].points[5].1 = 1e15, "more than a fleet is sent"),
     ];
     for (spoil, expected) in spoilt {
