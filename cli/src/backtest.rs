@@ -50,7 +50,7 @@ fn text(found: &Backtest) -> String {
         let _ = writeln!(text, "{said}");
     };
     line(format!(
-        "{} days planned and replayed, traffic times {:.3}; a rollout fails at {} of all starts",
+        "{} days planned and replayed, traffic times {:.3}; a rollout without a gate fails at {} of all starts",
         found.days,
         found.scale,
         percent(found.starts_that_break)
@@ -89,11 +89,21 @@ fn text(found: &Backtest) -> String {
             percent(row.interval.1)
         ));
     }
-    line(format!("\n{:<36} {:>4} {:>6} {:>8} {:>9} {:>9}", "rule", "bad", "cut", "missed", "cost", "regret"));
+    line(format!(
+        "\n{:<36} {:>4} {:>6} {:>6} {:>5} {:>7} {:>7} {:>7}",
+        "rule", "bad", "missed", "unended", "cut", "extra", "cost", "regret"
+    ));
     for rule in &found.rules {
         line(format!(
-            "{:<36} {:>4} {:>6.0} {:>8.0} {:>9.0} {:>9.0}",
-            rule.rule, rule.violations, rule.cut, rule.missed, rule.cost, rule.regret
+            "{:<36} {:>4} {:>6} {:>7} {:>4.0} {:>7.0} {:>7.0} {:>7.0}",
+            rule.rule,
+            rule.violations,
+            rule.slo_missed,
+            rule.not_completed,
+            rule.cut,
+            rule.missed,
+            rule.cost,
+            rule.regret
         ));
     }
     line(format!(

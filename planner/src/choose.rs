@@ -4,12 +4,12 @@ use slackwater_engine::Ps;
 use slackwater_scenarios::Cost;
 
 use crate::future::Futures;
-use crate::screen::{Screening, StartFigures};
+use crate::load_curve::LoadCurve;
+use crate::screen::{Outcome, Screening, StartFigures};
 
-/// Below this share of what N-1 carry, one window is as calm as another.
-const CALM: f64 = 0.8;
-/// Each hundredth above it weighs as much as so many requests that miss.
-const PER_HUNDREDTH: f64 = 10.0;
+/// How far all traffic may be off what the futures say, as a standard deviation of the logarithm: a start is scored with room for
+/// that, so that of starts that look alike the one with more headroom comes first.
+const DOUBT_SD: f64 = 0.15;
 /// Starts so near to each other cost about the same.
 const NEAR_PS: Ps = 1_800 * slackwater_engine::PS_PER_S;
 /// Windows whose score is within this of the best are as good, and the soonest of them is taken.
@@ -20,7 +20,7 @@ const TOLERANCE: (f64, f64) = (1.1, 1.0);
 pub struct Candidate {
     /// Places of its starts in the screening.
     pub places: std::ops::RangeInclusive<usize>,
-    /// Expected cost of its worst start, in requests that miss, and what its load adds.
+    /// Expected cost of its worst start, in requests that miss.
     pub score: f64,
     /// The local day it begins on.
     day: i64,
@@ -34,11 +34,11 @@ impl Candidate {
     }
 }
 
-/// Expected cost of one rollout begun at this start, in requests that miss.
+/// Expected cost of one rollout begun at this start, in requests that miss beyond those that would without it.
 #[must_use]
 pub fn cost(figures: &StartFigures, cost: &Cost) -> f64 {
     let simulated = (figures.futures - figures.closed).max(1) as f64;
-    (figures.missed as f64 * cost.miss
+    (figures.extra_missed as f64 * cost.miss
         + figures.cut as f64 * cost.cut
         + figures.below_n_s / 3600.0 * cost.hour_below_n)
         / simulated
@@ -48,14 +48,15 @@ pub fn cost(figures: &StartFigures, cost: &Cost) -> f64 {
 /// there is no such window, those of the least expected cost that can be begun at all, marked by `clean` being false). They do
 /// not overlap, and lie on different days as long as there are such.
 ///
-/// What a start costs is taken from its neighbours within half an hour too: they meet nearly the same load, and of many starts
-/// the one that looks best in its own few futures is most of all the luckiest.
+/// Of many starts the one that looks best in its own few futures is most of all the luckiest. So a start is scored by the larger of
+/// two figures that depend less on luck: what it and its neighbours within half an hour cost, and what rollouts cost at its loads
+/// ([`LoadCurve`]).
 #[must_use]
 pub fn candidates(
     screening: &Screening,
     futures: &Futures,
     prices: &Cost,
-    (starts_a_window, capacity, most): (usize, Option<f64>, usize),
+    (starts_a_window, most): (usize, usize),
 ) -> (Vec<Candidate>, bool) {
     let starts = &screening.starts;
     let tried = starts.iter().take_while(|start| start.futures > 0).count();
@@ -69,14 +70,14 @@ pub fn candidates(
     let clean = (0..=tried - width).any(|from| worst(from) == 0);
     let shut = |from: usize| starts[from..from + width].iter().any(|start| 2 * start.closed > start.futures);
     let open = (0..=tried - width).any(|from| !shut(from));
-    let costs = smoothed(&starts[..tried], prices);
+    let near = smoothed(&starts[..tried], prices);
+    let curve = curve(&starts[..tried], prices);
+    let score = |place: usize| near[place].max(curve.mean(&starts[place].peaks));
     let mut found: Vec<Candidate> = (0..=tried - width)
         .filter(|from| if clean { worst(*from) == 0 } else { !open || !shut(*from) })
         .map(|from| Candidate {
             places: from..=from + width - 1,
-            score: (from..from + width)
-                .map(|place| costs[place] + crowded(&starts[place], capacity))
-                .fold(0.0, f64::max),
+            score: (from..from + width).map(score).fold(0.0, f64::max),
             day: futures.calendar().midnight_before(futures.instant_ns(starts[from].start_ps)),
         })
         .collect();
@@ -120,11 +121,16 @@ fn smoothed(starts: &[StartFigures], prices: &Cost) -> Vec<f64> {
     (0..starts.len()).map(near).collect()
 }
 
-/// What a load near to what the replicas that stay carry adds.
-fn crowded(figures: &StartFigures, capacity: Option<f64>) -> f64 {
-    let share =
-        capacity.map_or(0.0, |capacity| if capacity > 0.0 { figures.peak_rate.1 / capacity } else { 1.0 });
-    ((share - CALM) * 100.0).max(0.0) * PER_HUNDREDTH
+/// What rollouts cost at a load.
+fn curve(starts: &[StartFigures], prices: &Cost) -> LoadCurve {
+    let begun = starts.iter().flat_map(|start| &start.each).filter(|one| !one.closed);
+    LoadCurve::of(begun.map(|one| (one.peak_per_s, of_one(one, prices))).collect(), DOUBT_SD)
+}
+
+fn of_one(one: &Outcome, prices: &Cost) -> f64 {
+    one.extra_missed as f64 * prices.miss
+        + one.cut as f64 * prices.cut
+        + one.below_n_s / 3600.0 * prices.hour_below_n
 }
 
 /// The starts of a candidate, in the horizon.

@@ -1,8 +1,8 @@
 //! What is known of the past: whole requests, cut into local days, with the holes of the recording.
 //!
 //! ```text
-//!        day 0          day 1          day 2        slots of 10 min; a hole is 20 min or more without a request
-//!  |-------------|------ . . ----|-------------|    where the usual rate of that time promises twenty a slot
+//!        day 0          day 1          day 2        slots of 10 min; a hole is one or more without a request
+//!  |-------------|------ . . ----|-------------|    where the usual rates of that time promise a hundred
 //! ```
 //! A history shorter than a day and a half is one "day" as long as itself, which comes again and again; then nothing is
 //! known of how days differ.
@@ -16,10 +16,10 @@ use crate::calendar::{Calendar, DAY_PS};
 
 /// The grain at which rates are looked at.
 pub const SLOT_PS: Ps = 600 * PS_PER_S;
-/// Fewer slots are no hole: traffic pauses.
-const HOLE_SLOTS: usize = 2;
-/// A slot that usually has fewer requests may well be empty.
-const HOLE_EXPECTED: f64 = 20.0;
+/// Where fewer requests are usual, bursty traffic may well pause.
+const HOLE_EXPECTED: f64 = 100.0;
+/// And no slot of a hole has usually fewer than so many.
+const HOLE_A_SLOT: f64 = 10.0;
 /// A day with more holes is left out.
 const HOLES_MOST: f64 = 0.25;
 /// A history as long as this has days.
@@ -141,9 +141,8 @@ impl History {
             let mut slot = 0;
             while slot < slots {
                 let empty = (slot..slots).take_while(|at| counts[*at] == 0.0 && day.known[*at]).count();
-                if empty >= HOLE_SLOTS
-                    && usual[slot..slot + empty].iter().sum::<f64>() >= HOLE_EXPECTED * empty as f64
-                {
+                let expected = usual[slot..slot + empty].iter().sum::<f64>();
+                if expected >= HOLE_EXPECTED.max(HOLE_A_SLOT * empty as f64) {
                     day.known[slot..slot + empty].fill(false);
                     let at = |slot: usize| {
                         (day.start_ps + (slot as u64 * SLOT_PS).cast_signed()).max(0).cast_unsigned()

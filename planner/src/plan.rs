@@ -291,7 +291,7 @@ fn futures_of(
     };
     if !history.holes.is_empty() {
         warnings.push(format!(
-            "the recording has {} holes of 20 minutes or more; other days stand in for them",
+            "the recording has {} holes of 10 minutes or more; other days stand in for them",
             history.holes.len()
         ));
     }
@@ -412,7 +412,7 @@ fn chosen(search: &Search<'_>, screening: &Screening) -> (Vec<Candidate>, bool) 
     let planning = &search.planning;
     let starts = usize::try_from(planning.window.as_nanos() / planning.every.as_nanos()).unwrap_or(0) + 1;
     let most = usize::try_from(planning.certify_windows).unwrap_or(1);
-    candidates(screening, &search.futures, &planning.cost, (starts, search.capacity_of_the_rest(), most))
+    candidates(screening, &search.futures, &planning.cost, (starts, most))
 }
 
 fn certified(

@@ -347,6 +347,9 @@ pub struct StartVerdict {
     pub by: String,
     /// The chance of a missed service level or a rollout that does not end well.
     pub risk: Risk,
+    /// The same as well as it can be told: of a certified start its estimate; else its own futures, weighed with what all starts met
+    /// at loads like its own.
+    pub promised: f64,
     /// Of a missed service level alone.
     pub slo_missed: f64,
     /// Of a missed service level in the same time without any rollout.

@@ -41,12 +41,14 @@ pub struct StartFigures {
     pub cut: u64,
     /// Requests that missed the service level, over all futures.
     pub missed: u64,
+    /// Of these, what the same time without a rollout would not have missed.
+    pub extra_missed: i64,
     /// Durations, seconds, sorted.
     pub durations_s: Vec<f64>,
     /// Time below N, seconds, over all futures.
     pub below_n_s: f64,
-    /// Arrivals a second in the busiest five minutes while it lasts (or would have): the mean over futures and the most.
-    pub peak_rate: (f64, f64),
+    /// Arrivals a second in the busiest five minutes while it lasts (or would have), in each future, tried in it or not.
+    pub peaks: Vec<f64>,
     /// Latencies with the rollout, from its start until it was judged.
     pub with: LeanLatencies,
     /// Latencies of the same time without it.
@@ -64,12 +66,14 @@ pub struct Outcome {
     pub failed: bool,
     /// The gate would never have opened.
     pub closed: bool,
-    /// Requests that missed the service level.
-    pub missed: u64,
+    /// Requests that missed the service level beyond those that would have missed it without a rollout.
+    pub extra_missed: i64,
     /// Requests cut.
     pub cut: u64,
     /// Time below N, seconds.
     pub below_n_s: f64,
+    /// Arrivals a second in the busiest five minutes.
+    pub peak_per_s: f64,
 }
 
 impl StartFigures {
@@ -79,9 +83,10 @@ impl StartFigures {
             future,
             failed: tried.failed(),
             closed: false,
-            missed: tried.trial.service.missed,
+            extra_missed: tried.extra_missed(),
             cut: tried.trial.cut,
             below_n_s: tried.trial.below_n_s,
+            peak_per_s: 0.0,
         });
         self.failed += u64::from(tried.failed());
         self.slo_missed += u64::from(!tried.trial.service.kept);
@@ -89,6 +94,7 @@ impl StartFigures {
         self.any_cut += u64::from(tried.trial.cut > 0);
         self.cut += tried.trial.cut;
         self.missed += tried.trial.service.missed;
+        self.extra_missed += tried.extra_missed();
         self.durations_s.push(tried.trial.duration_s);
         self.below_n_s += tried.trial.below_n_s;
         self.with.add(&tried.latencies);
@@ -96,6 +102,18 @@ impl StartFigures {
             let last = drain.residual_s.iter().chain(&drain.cut_after_s).copied().fold(0.0, f64::max);
             self.drains.push((last, !drain.cut_after_s.is_empty()));
         }
+    }
+
+    /// Mean over the futures of the arrivals a second in the busiest five minutes.
+    #[must_use]
+    pub fn usual_peak(&self) -> f64 {
+        self.peaks.iter().sum::<f64>() / self.peaks.len().max(1) as f64
+    }
+
+    /// The most of them over the futures.
+    #[must_use]
+    pub fn highest_peak(&self) -> f64 {
+        self.peaks.iter().copied().fold(0.0, f64::max)
     }
 
     /// A quantile of the durations, seconds; `None` where no future was simulated.
@@ -309,13 +327,12 @@ impl Screening {
         for figures in &mut self.starts[known..] {
             figures.durations_s.sort_by(f64::total_cmp);
             let lasts = figures.duration_s(0.5).map_or(1_800 * PS_PER_S, crate::stretch::ps);
-            let peaks = done
-                .iter()
-                .map(|(baseline, _)| baseline.peak_rate(figures.start_ps, figures.start_ps + lasts));
-            let peaks: Vec<f64> = peaks.collect();
-            let count = peaks.len().max(1) as f64;
-            figures.peak_rate =
-                (peaks.iter().sum::<f64>() / count, peaks.iter().copied().fold(0.0, f64::max));
+            let peak = |baseline: &Baseline| baseline.peak_rate(figures.start_ps, figures.start_ps + lasts);
+            figures.peaks = done.iter().map(|(baseline, _)| peak(baseline)).collect();
+            for one in &mut figures.each {
+                let place = usize::try_from(one.future).ok();
+                one.peak_per_s = place.and_then(|place| figures.peaks.get(place)).copied().unwrap_or(0.0);
+            }
         }
         let mut at = begins;
         while at < ends {

@@ -33,8 +33,7 @@ pub(crate) fn seeds(
     let planning = &search.planning;
     let starts = usize::try_from(planning.window.as_nanos() / planning.every.as_nanos()).unwrap_or(0) + 1;
     let first = |screening: &Screening| -> (Option<Candidate>, bool) {
-        let asked = (starts, search.capacity_of_the_rest(), 1);
-        let (mut found, clean) = candidates(screening, &search.futures, &planning.cost, asked);
+        let (mut found, clean) = candidates(screening, &search.futures, &planning.cost, (starts, 1));
         (found.pop(), clean)
     };
     let (chosen, clean) = first(screening);
@@ -83,15 +82,18 @@ pub(crate) fn seeds(
 
 /// What would be known of a start, had each future come so many times.
 fn resampled(start: &StartFigures, times: &[u32]) -> StartFigures {
-    let mut other =
-        StartFigures { start_ps: start.start_ps, peak_rate: start.peak_rate, ..StartFigures::default() };
+    let mut other = StartFigures { start_ps: start.start_ps, ..StartFigures::default() };
+    for (peak, times) in start.peaks.iter().zip(times) {
+        other.peaks.extend((0..*times).map(|_| *peak));
+    }
     let mut take_in = |one: &crate::screen::Outcome, times: u64| {
         other.futures += times;
         other.failed += times * u64::from(one.failed);
         other.closed += times * u64::from(one.closed);
-        other.missed += times * one.missed;
+        other.extra_missed += i64::try_from(times).unwrap_or(i64::MAX) * one.extra_missed;
         other.cut += times * one.cut;
         other.below_n_s += times as f64 * one.below_n_s;
+        other.each.extend((0..times).map(|_| *one));
     };
     let times_of = |one: &crate::screen::Outcome| {
         usize::try_from(one.future)
@@ -158,11 +160,15 @@ mod tests {
 
     #[test]
     fn a_start_is_resampled_by_its_futures() {
-        let one =
-            |future, failed| crate::screen::Outcome { future, failed, missed: 10, ..Default::default() };
+        let one = |future, failed| crate::screen::Outcome {
+            future,
+            failed,
+            extra_missed: 10,
+            ..Default::default()
+        };
         let start = StartFigures { each: vec![one(0, true), one(1, false)], ..StartFigures::default() };
         let drawn = resampled(&start, &[2, 0, 1]);
-        assert_eq!((drawn.futures, drawn.failed, drawn.missed), (2, 2, 20));
+        assert_eq!((drawn.futures, drawn.failed, drawn.extra_missed), (2, 2, 20));
         let spared = resampled(&start, &[0, 0, 3]);
         assert_eq!((spared.futures, spared.failed), (2, 1));
     }

@@ -42,9 +42,19 @@ pub struct Tried {
     pub latencies: LeanLatencies,
     /// Whether the same period without a rollout kept the service level; `None` where that was not looked at.
     pub kept_without: Option<bool>,
+    /// Requests that missed the service level in the same period without a rollout, likewise.
+    pub missed_without: Option<u64>,
 }
 
 impl Tried {
+    /// Requests that missed the service level beyond those that would have missed it without a rollout (where that was looked at):
+    /// a rollout that waits at its gate for an hour is not to blame for what that hour brings.
+    #[must_use]
+    pub fn extra_missed(&self) -> i64 {
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        signed(self.trial.service.missed) - signed(self.missed_without.unwrap_or(0))
+    }
+
     /// The rollout missed the service level, or did not come to its end.
     #[must_use]
     pub fn failed(&self) -> bool {
@@ -197,7 +207,13 @@ pub fn run(
         let trial = to_its_end(&mut fork, start_ps, until - from, attempt.order)?;
         baseline.simulated += fork.arrived() - world.arrived();
         let Some(trial) = trial else { continue };
-        tried.push(Tried { start_ps: *start, trial, latencies: fork.take_latencies(), kept_without: None });
+        tried.push(Tried {
+            start_ps: *start,
+            trial,
+            latencies: fork.take_latencies(),
+            kept_without: None,
+            missed_without: None,
+        });
     }
     if !attempt.without {
         baseline.simulated += world.arrived();
@@ -221,8 +237,10 @@ pub fn run(
     for tried in &mut tried {
         let begun = tried.start_ps;
         let judged = begun + ps(tried.trial.service.until_s - tried.trial.service.from_s);
-        let (whole, worst) = attainment(baseline.between(begun, judged));
+        let steps = baseline.between(begun, judged);
+        let (whole, worst) = attainment(steps);
         tried.kept_without = Some(whole >= scenario.slo.share && worst >= scenario.slo.share);
+        tried.missed_without = Some(steps.iter().map(|step| u64::from(step.1)).sum());
     }
     Ok((baseline, tried))
 }
@@ -250,6 +268,7 @@ fn one_start(
         trial,
         latencies: world.take_latencies(),
         kept_without: None,
+        missed_without: None,
     });
     Ok((baseline, tried.into_iter().collect()))
 }

@@ -9,6 +9,7 @@ use crate::chance::Risk;
 use crate::choose::cost;
 use crate::plan::{Search, into_horizon_s};
 use crate::planned::{Answer, Planned, SeedSpread, StartVerdict, Verdict};
+use crate::promise::promises;
 use crate::screen::{Screening, StartFigures};
 use crate::variant;
 
@@ -61,15 +62,17 @@ pub(crate) fn windows(
     screening: &Screening,
     certified: &[Certified],
 ) -> Vec<StartVerdict> {
-    screening
-        .starts
-        .iter()
-        .filter(|start| start.futures > 0)
-        .map(|start| verdict(search, start, certified))
-        .collect()
+    let promised = promises(&screening.starts);
+    let tried = screening.starts.iter().zip(promised).filter(|(start, _)| start.futures > 0);
+    tried.map(|(start, promised)| verdict(search, start, promised, certified)).collect()
 }
 
-fn verdict(search: &Search<'_>, figures: &StartFigures, certified: &[Certified]) -> StartVerdict {
+fn verdict(
+    search: &Search<'_>,
+    figures: &StartFigures,
+    promised: f64,
+    certified: &[Certified],
+) -> StartVerdict {
     let planning = &search.planning;
     let screened = Risk::of(figures.failed, figures.futures, planning.confidence);
     let simulated = (figures.futures - figures.closed).max(1) as f64;
@@ -91,6 +94,7 @@ fn verdict(search: &Search<'_>, figures: &StartFigures, certified: &[Certified])
         verdict,
         by: by.to_owned(),
         risk,
+        promised: if window.is_some() { risk.estimate } else { promised },
         slo_missed: figures.slo_missed as f64 / simulated,
         missed_without: figures.missed_without as f64 / simulated,
         calm: figures.calm,
@@ -103,11 +107,11 @@ fn verdict(search: &Search<'_>, figures: &StartFigures, certified: &[Certified])
         extra_ttft_p99_s: extra(0.99, &ttft),
         extra_tpot_p95_s: extra(0.95, &tpot),
         extra_tpot_p99_s: extra(0.99, &tpot),
-        peak_rate_per_s: figures.peak_rate.0,
+        peak_rate_per_s: figures.usual_peak(),
         growth_until_closed: search
             .capacity_of_the_rest()
-            .filter(|_| figures.peak_rate.1 > 0.0)
-            .map(|capacity| capacity / figures.peak_rate.1),
+            .filter(|_| figures.highest_peak() > 0.0)
+            .map(|capacity| capacity / figures.highest_peak()),
         cost: cost(figures, &planning.cost),
     }
 }
@@ -237,7 +241,7 @@ fn no_window(planned: &mut Planned, search: &Search<'_>, screening: &Screening) 
         return;
     }
     let overall = Overall::of(&tried);
-    let calmest = tried.iter().map(|start| start.peak_rate.0).fold(f64::INFINITY, f64::min);
+    let calmest = tried.iter().map(|start| start.usual_peak()).fold(f64::INFINITY, f64::min);
     without_any_rollout(planned, &overall, calmest);
     no_end(planned, search, screening, &overall);
     new_version(planned, calmest);
@@ -415,8 +419,9 @@ fn elsewhere(search: &Search<'_>, calmest: f64) -> Vec<String> {
 }
 
 fn nearest(planned: &mut Planned, search: &Search<'_>, tried: &[&StartFigures]) {
-    let best =
-        tried.iter().min_by(|a, b| a.failed.cmp(&b.failed).then(a.peak_rate.1.total_cmp(&b.peak_rate.1)));
+    let best = tried
+        .iter()
+        .min_by(|a, b| a.failed.cmp(&b.failed).then(a.highest_peak().total_cmp(&b.highest_peak())));
     let everywhere = tried.iter().all(|start| start.failed == start.futures);
     if let Some(best) = best {
         // Where all fail alike, no start is better than another.
@@ -429,9 +434,9 @@ fn nearest(planned: &mut Planned, search: &Search<'_>, tried: &[&StartFigures]) 
             ));
         }
         if let Some(capacity) =
-            search.capacity_of_the_rest().filter(|rest| *rest > 0.0 && best.peak_rate.1 > 0.0)
+            search.capacity_of_the_rest().filter(|rest| *rest > 0.0 && best.highest_peak() > 0.0)
         {
-            let share = capacity / (1.0 + search.scenario.rollout.gate.margin) / best.peak_rate.1;
+            let share = capacity / (1.0 + search.scenario.rollout.gate.margin) / best.highest_peak();
             if share < 1.0 {
                 planned.nearest.push(format!(
                     "with {:.0} % less traffic at {} the replicas that stay would carry it; or with one more replica",
@@ -444,7 +449,7 @@ fn nearest(planned: &mut Planned, search: &Search<'_>, tried: &[&StartFigures]) 
     if tried.iter().any(|start| start.closed > 0) {
         planned.nearest.extend(elsewhere(
             search,
-            tried.iter().map(|start| start.peak_rate.0).fold(f64::INFINITY, f64::min),
+            tried.iter().map(|start| start.usual_peak()).fold(f64::INFINITY, f64::min),
         ));
     }
     let clean: Vec<String> = planned

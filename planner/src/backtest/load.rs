@@ -7,7 +7,7 @@ use slackwater_engine::Ps;
 
 use super::{history_of, midnights};
 use crate::calendar::{Calendar, DAY_PS};
-use crate::capacity::{gate_of, of_the_rest};
+use crate::capacity::of_the_rest;
 use crate::future::{Futures, LEAD_PS, Source};
 use crate::history::{History, SLOT_PS};
 use crate::plan::{Ask, PlanError, capacity_of};
@@ -16,7 +16,7 @@ use crate::stretch::{Attempt, TRIAL_MOST_PS, run};
 use crate::variant;
 use crate::watch::Watch;
 
-/// How the load is scaled before anything else: this share of the starts is to lie above what the rest carries.
+/// How the load is scaled before anything else: at first this share of the starts is to lie above what the rest carries.
 pub const BREAKS: f64 = 0.45;
 
 /// Of the starts tried beforehand, the share that breaks lies between these.
@@ -25,8 +25,9 @@ const PILOT: (f64, f64) = (0.35, 0.55);
 const PILOTS: u32 = 6;
 
 /// By what the traffic must be multiplied so that about [`BREAKS`] of all starts break. First from the rates alone: so many
-/// ten-minute slots are to lie above what the replicas that stay carry behind the gate. Bursts may break more than that, so the
-/// days are then replayed as they came, with a rollout every two hours, and the load is moved until 35 to 55 % of these fail.
+/// ten-minute slots are to lie above what the replicas that stay carry behind the gate. Bursts and queues decide what that means for
+/// the service level, so the days are then replayed as they came, with a rollout every two hours and no gate, and the load is
+/// moved until 35 to 55 % of these miss it.
 /// No plan and no promise has any part in this.
 ///
 /// # Errors
@@ -36,7 +37,7 @@ pub fn scale(ask: &Ask, watch: &dyn Watch) -> Result<f64, PlanError> {
     let (mut low, mut high) = (0.0_f64, f64::INFINITY);
     for pilot in 0..PILOTS {
         watch.progress("choosing the load", u64::from(pilot), u64::from(PILOTS));
-        let share = breaking(ask, factor, watch)?;
+        let share = breaking(ask, factor)?;
         if share > PILOT.1 {
             high = factor;
         } else if share < PILOT.0 {
@@ -53,8 +54,8 @@ pub fn scale(ask: &Ask, watch: &dyn Watch) -> Result<f64, PlanError> {
     Ok(factor)
 }
 
-/// The share of rollouts that fail, begun every two hours of the days as they came.
-fn breaking(ask: &Ask, factor: f64, watch: &dyn Watch) -> Result<f64, PlanError> {
+/// The share of rollouts that fail, begun every two hours of the days as they came, with nobody looking at the load.
+fn breaking(ask: &Ask, factor: f64) -> Result<f64, PlanError> {
     let mut scaled = ask.scenario.clone();
     scaled.traffic.rate_scale *= factor;
     let trace = Arc::new(scaled.load_traffic().map_err(slackwater_sim::SimError::from)?);
@@ -63,11 +64,6 @@ fn breaking(ask: &Ask, factor: f64, watch: &dyn Watch) -> Result<f64, PlanError>
     let calendar = Calendar::new(planning.time_zone.as_deref());
     let whole = History::new(Arc::clone(&trace), &calendar);
     let days = midnights(&whole, &trace);
-    let all = |midnight| {
-        let source = Source::Recorded(Box::new(whole.clone()));
-        Futures::new(source, calendar.clone(), scenario.seed, midnight, true, 1.0)
-    };
-    let gate = gate_of(&capacity_of(&scenario, &all(0), watch)?);
     let hours = (0..12).map(|number| LEAD_PS + (2 * number + 1) * 3_600_000_000_000_000);
     let starts: Vec<Ps> = hours.collect();
     let tried: Vec<(u64, u64)> = days
@@ -75,7 +71,7 @@ fn breaking(ask: &Ask, factor: f64, watch: &dyn Watch) -> Result<f64, PlanError>
         .map(|midnight| {
             let source = Source::Replay(Arc::clone(&trace));
             let real = Futures::new(source, calendar.clone(), scenario.seed, *midnight, true, 1.0);
-            let attempt = Attempt { without: false, ..Attempt::new(&scenario, &gate, &starts) };
+            let attempt = Attempt { without: false, ..Attempt::new(&scenario, &[], &starts) };
             let (_, tried) = run(&real, 0, (0, LEAD_PS + DAY_PS + TRIAL_MOST_PS), &attempt)?;
             Ok((tried.iter().filter(|one| one.failed()).count() as u64, tried.len() as u64))
         })

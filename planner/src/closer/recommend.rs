@@ -51,7 +51,7 @@ pub(crate) fn recommended(search: &Search<'_>, screening: &Screening, window: &C
     cuts.sort_by(f64::total_cmp);
     let arrived: f64 = window.trials.iter().flatten().map(|tried| tried.trial.service.arrived as f64).sum();
     let within = |start: &&StartFigures| (first..=last).contains(&start.start_ps);
-    let peak = screening.starts.iter().filter(within).map(|start| start.peak_rate.1).fold(0.0, f64::max);
+    let peak = screening.starts.iter().filter(within).map(StartFigures::highest_peak).fold(0.0, f64::max);
     let p95 = all.duration_s(0.95);
     Recommended {
         start: search.text(first),

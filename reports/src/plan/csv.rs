@@ -21,6 +21,7 @@ pub fn windows(planned: &Planned) -> Result<String, CsvError> {
         "risk_confidence",
         "risk_misses",
         "risk_futures",
+        "promised",
         "slo_missed",
         "missed_without",
         "any_cut",
@@ -48,6 +49,7 @@ pub fn windows(planned: &Planned) -> Result<String, CsvError> {
         row.extend([risk.misses, risk.futures].map(|n| n.to_string()));
         row.extend(
             [
+                start.promised,
                 start.slo_missed,
                 start.missed_without,
                 start.any_cut,
