@@ -22,6 +22,17 @@ pub fn cpu_seconds<T>(body: impl FnOnce() -> T) -> (T, f64) {
     (value, (thread_cpu() - before).as_secs_f64())
 }
 
+/// The same of all this process's threads: for what works in parallel.
+pub fn process_cpu_seconds<T>(body: impl FnOnce() -> T) -> (T, f64) {
+    let now = || {
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+    };
+    let before = now();
+    let value = body();
+    (value, (now() - before).as_secs_f64())
+}
+
 /// Smallest, median and largest of several measurements.
 #[derive(Debug, Clone, Copy)]
 pub struct Spread {

@@ -3,6 +3,7 @@
 //! ```text
 //!   workload (trace or drawn) ──► worlds    whole simulations: speed, forks, memory
 //!                            └──► replicas  the jumping engine beside engines that walk
+//!   planning   what a plan costs, and what it would cost without forking, screening, sparing
 //!   clock      CPU time of the thread            recorded   hashes of results that must not change
 //! ```
 //!
@@ -20,6 +21,7 @@ mod oracle;
 #[path = "../../engine/tests/it/oracle_blocks.rs"]
 #[allow(dead_code, missing_docs)] // as above
 mod oracle_blocks;
+pub mod planning;
 pub mod recorded;
 pub mod replicas;
 pub mod workload;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use slackwater_policy::{Plan, StrategySpec, VersionRef, Window};
+use slackwater_policy::{Plan, StrategySpec, VersionRef};
 
 use crate::clock::{Clock, SystemClock};
 use crate::deployment::Without;
@@ -98,10 +98,14 @@ pub enum AtTime {
 
 fn in_its_window(plan: &Plan, at: AtTime, found: &mut Preflight) {
     let now = SystemClock.wall();
-    let holds = |window: &Window| window.opens <= now && now < window.closes;
-    if plan.windows.is_empty() || plan.windows.iter().any(holds) {
+    if plan.windows.is_empty() || plan.windows.iter().any(|window| window.may_begin(now)) {
         return;
     }
+    let late = plan.windows.iter().find(|window| window.opens <= now && now < window.closes);
+    let what = match late.and_then(|window| window.latest_start) {
+        Some(latest) => format!("the latest safe start of this window was {latest}, and it is {now}"),
+        None => "this is outside the plan's windows".to_owned(),
+    };
     let next = plan.windows.iter().find(|window| now < window.opens);
     let when = next.map_or_else(
         || "all of its windows are over: plan again".to_owned(),
@@ -109,9 +113,9 @@ fn in_its_window(plan: &Plan, at: AtTime, found: &mut Preflight) {
     );
     match at {
         AtTime::Window => found.refusals.push(format!(
-            "this is outside the plan's windows; {when}. `--at now` begins anyway, and the moves themselves then need `slackwater resume`"
+            "{what}; {when}. `--at now` begins anyway, and the moves themselves then need `slackwater resume`"
         )),
-        AtTime::Now => found.warnings.push(format!("this is outside the plan's windows; {when}")),
+        AtTime::Now => found.warnings.push(format!("{what}; {when}")),
     }
 }
 

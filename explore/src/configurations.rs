@@ -141,10 +141,7 @@ pub fn configurations() -> Vec<Configuration> {
         changed(2, |plan| {
             let second = |second| T0 + SECOND.times(second);
             plan.rollout.move_expected = SECOND.times(2);
-            plan.windows = vec![
-                Window { opens: T0, closes: second(600) },
-                Window { opens: second(1_200), closes: second(1_800) },
-            ];
+            plan.windows = vec![Window::new(T0, second(600)), Window::new(second(1_200), second(1_800))];
         }),
         USUAL_SMALL,
         LONG_2,

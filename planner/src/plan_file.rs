@@ -60,7 +60,7 @@ fn windows(search: &Search<'_>, certified: &[Certified], best: usize, move_expec
         let last = at(search.futures.instant_ns(window.starts[window.starts.len() - 1]));
         let closes = last + Span::from_secs_f64(longest.ceil()).unwrap_or(move_expected) + move_expected;
         if windows.last().is_none_or(|before| before.closes < opens) {
-            windows.push(Window { opens, closes });
+            windows.push(Window { latest_start: Some(last), ..Window::new(opens, closes) });
         }
     }
     windows

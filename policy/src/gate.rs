@@ -45,8 +45,8 @@ mod tests {
     #[test]
     fn a_window_must_hold_the_whole_move() {
         let windows = [
-            Window { opens: Time::from_secs(100), closes: Time::from_secs(200) },
-            Window { opens: Time::from_secs(300), closes: Time::from_secs(400) },
+            Window::new(Time::from_secs(100), Time::from_secs(200)),
+            Window::new(Time::from_secs(300), Time::from_secs(400)),
         ];
         let minute = Span::from_secs(60);
         assert!(window_holds(&[], Time::ZERO, minute));

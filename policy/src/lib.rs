@@ -53,4 +53,4 @@ pub use status::{
     Source, Status,
 };
 pub use strategy::{Compare, Step, StrategySpec};
-pub use time::{Span, Time, TimeError, human, human_opt, human_time};
+pub use time::{Span, Time, TimeError, human, human_opt, human_time, human_time_opt};

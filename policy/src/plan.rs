@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::{human, human_opt, human_time};
+use crate::time::{human, human_opt, human_time, human_time_opt};
 use crate::{Figure, QualitySpec, RampSpec, Span, StrategySpec, Time};
 
 /// The schema id this crate reads and writes.
@@ -120,6 +120,24 @@ pub struct Window {
     /// To this instant: a move that would not be over by then does not begin.
     #[serde(with = "human_time")]
     pub closes: Time,
+    /// A rollout that has not begun by then is not begun in this window, although its first move would still fit: the rest of it
+    /// would not be over in the time that was looked at. It binds who begins a rollout; one that is under way goes by `closes`.
+    #[serde(with = "human_time_opt", default, skip_serializing_if = "Option::is_none")]
+    pub latest_start: Option<Time>,
+}
+
+impl Window {
+    /// In which a rollout may be begun as long as a move fits.
+    #[must_use]
+    pub const fn new(opens: Time, closes: Time) -> Self {
+        Self { opens, closes, latest_start: None }
+    }
+
+    /// Whether a rollout may be begun at this time.
+    #[must_use]
+    pub fn may_begin(&self, now: Time) -> bool {
+        self.opens <= now && now < self.closes && self.latest_start.is_none_or(|latest| now <= latest)
+    }
 }
 
 /// How one replica is moved.

@@ -374,6 +374,15 @@ impl Plan {
                 &shown,
                 "room for one move (rollout.move_expected): lengthen or drop it",
             )?;
+            if let Some(latest) = window.latest_start {
+                let key = format!("{key}.latest_start");
+                check(
+                    window.opens <= latest && latest < window.closes,
+                    &key,
+                    latest,
+                    "a time in the window",
+                )?;
+            }
             last = window.closes;
         }
         Ok(())

@@ -265,7 +265,7 @@ fn condition_5_no_way_back_or_no_window() {
     fed.fires(5, Fed::take_out);
     let windowed = |plan: &mut Plan| {
         plan.rollout.move_expected = Span::from_secs(60);
-        plan.windows = vec![Window { opens: Time::from_secs(900), closes: Time::from_secs(1_059) }];
+        plan.windows = vec![Window::new(Time::from_secs(900), Time::from_secs(1_059))];
     };
     Fed::new(windowed).fires(5, Fed::take_out);
     let mut waived = Fed::new(windowed);
@@ -523,7 +523,7 @@ fn condition_5_of_empty_places_and_of_those_that_leave() {
     let closed = |plan: &mut Plan| {
         surge()(plan);
         plan.rollout.move_expected = Span::from_secs(60);
-        plan.windows = vec![Window { opens: Time::from_secs(900), closes: Time::from_secs(1_059) }];
+        plan.windows = vec![Window::new(Time::from_secs(900), Time::from_secs(1_059))];
     };
     Fed::new(closed).fires(5, |fed| fed.comes_up(3));
     // To leave for the twin needs no window any more, but a way back.
@@ -531,7 +531,7 @@ fn condition_5_of_empty_places_and_of_those_that_leave() {
         let mut fed = Fed::new(|plan| {
             side_by_side(plan);
             plan.rollout.move_expected = Span::from_secs(60);
-            plan.windows = vec![Window { opens: Time::from_secs(900), closes: Time::from_secs(1_060) }];
+            plan.windows = vec![Window::new(Time::from_secs(900), Time::from_secs(1_060))];
         });
         fed.comes_up(3);
         fed.admitted(3);

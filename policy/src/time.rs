@@ -411,6 +411,32 @@ pub mod human_time {
     }
 }
 
+/// The same of an instant that may be absent: `#[serde(with = "human_time_opt", default)]`.
+pub mod human_time_opt {
+    use super::Time;
+    use serde::de::Deserializer;
+    use serde::ser::Serializer;
+
+    /// Writes the instant as RFC 3339 in UTC.
+    ///
+    /// # Errors
+    /// Only those of the serializer.
+    pub fn serialize<S: Serializer>(time: &Option<Time>, serializer: S) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => super::human_time::serialize(time, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads RFC 3339 text with any offset.
+    ///
+    /// # Errors
+    /// When the text is no instant between 1970 and 2554.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
+        super::human_time::deserialize(deserializer).map(Some)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

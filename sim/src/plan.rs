@@ -119,11 +119,11 @@ pub fn plan_for(
     };
     if let Some(window) = asked.window {
         let opens = epoch(epoch_ns) + Span::from_nanos(start_ps.div_ceil(1000));
-        plan.windows = vec![Window { opens, closes: opens + span(window) }];
+        plan.windows = vec![Window::new(opens, opens + span(window))];
         for next in &asked.next_windows {
             let offset = start_offset_ps(next.start, epoch_ns)?;
             let opens = epoch(epoch_ns) + Span::from_nanos(offset.div_ceil(1000));
-            plan.windows.push(Window { opens, closes: opens + span(next.lasts) });
+            plan.windows.push(Window::new(opens, opens + span(next.lasts)));
         }
     }
     plan.validate().map_err(|error| SetupError::Plan(error.to_string()))?;

@@ -7,6 +7,7 @@ mod lab;
 mod peer;
 
 use slackwater_benches::features::FEATURES;
+use slackwater_benches::planning::{Search, Size};
 use slackwater_benches::replicas::{Fleet, Gait};
 use slackwater_benches::workload::Source;
 use slackwater_benches::worlds::{Job, fork_and_compare, fork_bytes};
@@ -58,6 +59,23 @@ fn forks_end_alike_and_have_a_size() {
     if cfg!(target_os = "linux") {
         assert!(fork_bytes(&job, 50).is_some());
     }
+}
+
+#[test]
+fn plans_are_those_on_file_and_forking_changes_no_trial() {
+    let (requests, hash) = Size::TINY.plan(&Size::CLOSER);
+    assert_eq!((requests, hash), Size::TINY.plan(&Size::CLOSER));
+    assert!(requests > 10_000);
+    let search = Search::new(Size::TINY);
+    let (_, forked) = search.screened(false);
+    assert_eq!(forked.trials, 12 * Size::TINY.futures);
+    recorded::check("plan/trials", &forked.hash);
+    let restarted = search.restarted();
+    assert_eq!((forked.trials, forked.hash), (restarted.trials, restarted.hash));
+    let (_, spared) = search.screened(true);
+    assert!(spared.trials < forked.trials && spared.requests < forked.requests);
+    let (one, all) = (search.certified(&search.all_starts()[..1], 1), search.all_starts().len());
+    assert!(one.trials >= 368 && all == 12);
 }
 
 #[test]

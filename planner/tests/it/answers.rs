@@ -108,6 +108,12 @@ fn nights_are_safe_and_days_are_not() {
     assert_eq!(plan.rollout.drain.timeout.as_secs_f64(), best.drain_timeout_s);
     assert_eq!(plan.gate.capacity.len(), 2);
     assert!(!plan.windows.is_empty());
+    // The rollout may be begun at any of the certified starts, and at none after them.
+    for window in &plan.windows {
+        let latest = window.latest_start.expect("a latest start");
+        assert!(window.may_begin(window.opens) && window.may_begin(latest) && latest < window.closes);
+        assert!(!window.may_begin(latest + slackwater_policy::Span::from_secs(1)));
+    }
     let again: slackwater_policy::Plan =
         serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
     assert_eq!(again, plan);

@@ -160,9 +160,9 @@ fn plans() -> impl Strategy<Value = Plan> {
             if windows {
                 rollout.move_expected = secs(150);
                 plan.windows = vec![
-                    Window { opens: at(50), closes: at(450) },
-                    Window { opens: at(900), closes: at(1_500) },
-                    Window { opens: at(5_000), closes: at(9_000) },
+                    Window::new(at(50), at(450)),
+                    Window::new(at(900), at(1_500)),
+                    Window::new(at(5_000), at(9_000)),
                 ];
             }
             if guards {

@@ -113,7 +113,7 @@ fn a_comparison_that_passes_while_replicas_are_looked_at_waits_for_what_they_sho
 fn a_move_that_is_looked_at_twice_after_a_restart_goes_on_when_the_window_is_over() {
     let mut plan = plan(2);
     plan.rollout.move_expected = secs(300);
-    plan.windows = vec![Window { opens: T0, closes: at(600) }];
+    plan.windows = vec![Window::new(T0, at(600))];
     let mut run = Run::new(plan);
     run.run_until(|run| at_step(run, Step::AwaitZero));
     run.world.real[0].process = None;

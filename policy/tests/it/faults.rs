@@ -203,8 +203,7 @@ fn a_guard_breach_holds_at_n() {
 fn a_window_that_closes_mid_way_holds_until_the_next_or_a_person() {
     let mut windowed = plan(3);
     windowed.rollout.move_expected = secs(150);
-    windowed.windows =
-        vec![Window { opens: at(100), closes: at(400) }, Window { opens: at(2_000), closes: at(2_200) }];
+    windowed.windows = vec![Window::new(at(100), at(400)), Window::new(at(2_000), at(2_200))];
     let mut run = Run::new(windowed);
     run.run();
     // Two moves fit (each takes about 140 s), the second window holds the third.

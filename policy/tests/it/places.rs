@@ -559,8 +559,7 @@ fn a_window_that_closes_mid_way_holds_at_n_and_goes_on_in_the_next() {
     for plan in [surge(3, 1, 0), side_by_side(3, 1, 30), halves(4), blue_green(2, 30)] {
         let mut plan = plan;
         plan.rollout.move_expected = secs(150);
-        plan.windows =
-            vec![Window { opens: at(100), closes: at(260) }, Window { opens: at(2_000), closes: at(9_000) }];
+        plan.windows = vec![Window::new(at(100), at(260)), Window::new(at(2_000), at(9_000))];
         let mut run = slow(plan);
         run.world.schedule(at(1_500), Event::Tick);
         run.run_until(|run| run.world.now >= at(1_500));

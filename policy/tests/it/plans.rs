@@ -37,7 +37,7 @@ fn a_short_file_is_enough() {
 #[test]
 fn plans_round_trip() {
     let mut plan = plan(3);
-    plan.windows = vec![Window { opens: at(0), closes: at(4_000) }];
+    plan.windows = vec![Window::new(at(0), at(4_000))];
     plan.rollout.move_expected = secs(700);
     plan.rollout.admit_weight = Some(50);
     plan.rollout.drain.at_deadline = AtDeadline::Extend { hard_limit: secs(999), then: Then::Cut };
@@ -86,11 +86,11 @@ fn what_is_refused_and_what_to_do() {
     refuse(&|plan| plan.strategy = order.clone(), "strategy.order is r9");
     refuse(&|plan| plan.replicas[1].name = "r0".to_owned(), "replicas[1].name");
     refuse(&|plan| plan.replicas[1].gpus = vec![0], "replicas[1].gpus");
-    refuse(&|plan| plan.windows = vec![Window { opens: at(0), closes: at(60) }], "rollout.move_expected");
+    refuse(&|plan| plan.windows = vec![Window::new(at(0), at(60))], "rollout.move_expected");
     refuse(
         &|plan| {
             plan.rollout.move_expected = secs(90);
-            plan.windows = vec![Window { opens: at(0), closes: at(60) }];
+            plan.windows = vec![Window::new(at(0), at(60))];
         },
         "windows[0]",
     );

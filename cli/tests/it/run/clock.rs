@@ -92,7 +92,7 @@ fn a_clock_that_jumps_skips_no_soak() {
 fn with_windows_it_holds_and_looks_at_them_again() {
     let mut fleet = fleet();
     let now = SystemClock.wall();
-    fleet.plan.windows = vec![Window { opens: now, closes: now + Span::from_secs(1_800) }];
+    fleet.plan.windows = vec![Window::new(now, now + Span::from_secs(1_800))];
     fleet.plan.rollout.move_expected = Span::from_secs(60);
     fleet.write_plan();
     let (ended, watched) = jumped(&fleet);

@@ -243,12 +243,25 @@ fn outside_its_window_it_is_refused() {
     let mut fleet = Fleet::start(&Spec::new(Front::Gateway, 2));
     let tomorrow = slackwater_policy::Time::from_secs(4_000_000_000);
     let closes = slackwater_policy::Time::from_secs(4_000_007_200);
-    fleet.plan.windows = vec![slackwater_policy::Window { opens: tomorrow, closes }];
+    fleet.plan.windows = vec![slackwater_policy::Window::new(tomorrow, closes)];
     fleet.plan.rollout.move_expected = Span::from_secs(60);
     fleet.write_plan();
     let output = fleet.run(&[]);
     assert_eq!(exit(&output), 5, "{}", text(&output));
     assert!(text(&output).contains("outside the plan's windows; the next opens 2096"), "{}", text(&output));
+
+    // Open still, and a move would fit, but a whole rollout was looked at only until a while ago.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let (from, until) = (now - 3_600, now + 3_600);
+    let second = slackwater_policy::Time::from_secs;
+    fleet.plan.windows = vec![slackwater_policy::Window {
+        latest_start: Some(second(now - 600)),
+        ..slackwater_policy::Window::new(second(from), second(until))
+    }];
+    fleet.write_plan();
+    let output = fleet.run(&[]);
+    assert_eq!(exit(&output), 5, "{}", text(&output));
+    assert!(text(&output).contains("the latest safe start of this window was"), "{}", text(&output));
 }
 
 #[test]
