@@ -72,12 +72,13 @@ pub fn candidates(
     let open = (0..=tried - width).any(|from| !shut(from));
     let near = smoothed(&starts[..tried], prices);
     let curve = curve(&starts[..tried], prices);
-    let score = |place: usize| near[place].max(curve.mean(&starts[place].peaks));
+    let scores: Vec<f64> =
+        near.iter().zip(starts).map(|(near, start)| near.max(curve.mean(&start.peaks))).collect();
     let mut found: Vec<Candidate> = (0..=tried - width)
         .filter(|from| if clean { worst(*from) == 0 } else { !open || !shut(*from) })
         .map(|from| Candidate {
             places: from..=from + width - 1,
-            score: (from..from + width).map(score).fold(0.0, f64::max),
+            score: scores[from..from + width].iter().copied().fold(0.0, f64::max),
             day: futures.calendar().midnight_before(futures.instant_ns(starts[from].start_ps)),
         })
         .collect();

@@ -104,3 +104,19 @@ fn a_broken_trace_is_refused_with_its_row() {
     let message = refused(&["simulate", CHAT, "--trace", path], 1);
     assert!(message.contains(path) && message.contains("row 3"), "{message}");
 }
+
+#[test]
+fn a_plan_without_a_history_says_what_to_give() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (text, expected) in
+        [("", "the file is empty"), ("TIMESTAMP,ContextTokens,GeneratedTokens\n", "the file has no rows")]
+    {
+        let path = folder.path().join("history.csv");
+        std::fs::write(&path, text).expect("a file");
+        let path = path.to_str().expect("a plain path");
+        let message = refused(&["plan", CHAT, "--history", path], 1);
+        for part in [expected, path, "there is no history to learn from", "--history FILE"] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+    }
+}
