@@ -25,7 +25,7 @@ pub(crate) const INTERRUPTED: u8 = 130;
 /// What a reader of plan.toml should know first.
 const PLAN_HEAD: &str = "\
 # A rollout plan, found by `slackwater plan`; plan.json beside it has the risk behind it, report.html what to read first.
-# `windows` are when moves may be made. Start in the first part of one: plan.json says until when (recommended.latest_start).
+# `windows` are when moves may be made; a rollout is begun until `latest_start`, so that all of it is over in time.
 ";
 
 pub(crate) fn plan(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
