@@ -14,6 +14,7 @@ pub mod history;
 pub mod plan;
 mod plan_file;
 pub mod planned;
+mod reach;
 pub mod screen;
 mod spread;
 pub mod stretch;
