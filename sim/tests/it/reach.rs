@@ -45,7 +45,7 @@ fn every_way_beyond_is_counted() {
         // Five on two replicas: the fifth is the third of its replica.
         in_flight: Reached { measured: 2, met: 3, beyond: 1 },
     };
-    assert_eq!(run.result.reach, [expected.clone()]);
+    assert_eq!(run.result.reach, std::slice::from_ref(&expected));
     let words = expected.in_words().unwrap();
     for part in ["engine of old", "up to 100 and meets up to 101", "up to 150", "1.5 times as many (11.11 %"]
     {
