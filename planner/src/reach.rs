@@ -94,7 +94,7 @@ pub(crate) fn conditions(reach: &[EngineReach], slo_share: f64) -> (Vec<String>,
         let Some(said) = engine.in_words() else { continue };
         if engine.voids_a_promise(slo_share) {
             conditions.push(format!(
-                "on condition that its profile holds beyond what was measured: {said}; a calibration that reaches so far would \
+                "on condition that the engine profile holds beyond what was measured: {said}; a calibration that reaches so far would \
                  tell (slackwater calibrate --longest, --most-at-once)"
             ));
         } else {
