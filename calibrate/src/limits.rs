@@ -1,10 +1,11 @@
 //! The scheduler's limits of a recorded server, as far as its description says them; the rest is assumed, in words.
 
 use serde::Serialize;
+use slackwater_scenarios::presets::Gpu;
 use slackwater_scenarios::{EngineProfile, FrontEnd, KvReservation, Scheduling, StepForm};
 
 use crate::experiment::Experiment;
-use crate::prior::Prior;
+use crate::prior::{Prior, gpu_of};
 
 /// What an engine's version decides and a description seldom says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -43,9 +44,41 @@ impl Structure {
 }
 
 const BLOCK_SIZE: u32 = 16;
-/// vLLM's own defaults for a server on a GPU of less than 70 GiB; larger ones take 1024 and 8192.
-const MAX_NUM_SEQS: u32 = 256;
-const MAX_NUM_BATCHED_TOKENS: u32 = 2048;
+
+/// What vLLM takes for its limits where nobody sets them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct VllmDefaults {
+    /// Most sequences in a step.
+    pub(crate) max_num_seqs: u32,
+    /// Most tokens in a step.
+    pub(crate) max_num_batched_tokens: u32,
+    /// Of which GPUs, in words.
+    pub(crate) of: &'static str,
+}
+
+impl VllmDefaults {
+    /// GPUs from so much memory on have larger ones.
+    const LARGE_MIB: u32 = 70 << 10;
+    const SMALL: Self =
+        Self { max_num_seqs: 256, max_num_batched_tokens: 2048, of: "of less than 70 GiB, and on an A100" };
+    const LARGE: Self = Self { max_num_seqs: 1024, max_num_batched_tokens: 8192, of: "of 70 GiB and more" };
+
+    /// Those of a server on this GPU, as vLLM's `get_batch_defaults` has them (from vllm-project/vllm#12369 on; an A100 is treated
+    /// as a small GPU since #17885). They are those of small GPUs where it is not known.
+    pub(crate) fn on(gpu: Option<&Gpu>) -> Self {
+        match gpu {
+            Some(gpu) if gpu.memory_mib >= Self::LARGE_MIB && !gpu.name.to_lowercase().contains("a100") => {
+                Self::LARGE
+            }
+            Some(_) => Self::SMALL,
+            None => Self { of: "of less than 70 GiB (this one is not known)", ..Self::SMALL },
+        }
+    }
+
+    fn of_experiment(experiment: &Experiment) -> Self {
+        Self::on(gpu_of(experiment).as_ref())
+    }
+}
 
 fn block_size(experiment: &Experiment) -> u32 {
     experiment.about.block_size.filter(|size| *size > 0).unwrap_or(BLOCK_SIZE)
@@ -68,7 +101,8 @@ fn most_blocks(experiment: &Experiment) -> u32 {
     let mut each: Vec<u64> =
         experiment.rows.iter().map(|row| blocks(row.input_tokens, row.output_tokens)).collect();
     each.sort_unstable_by(|a, b| b.cmp(a));
-    let at_once = experiment.about.max_num_seqs.unwrap_or(MAX_NUM_SEQS) as usize + 1;
+    let defaults = VllmDefaults::of_experiment(experiment);
+    let at_once = experiment.about.max_num_seqs.unwrap_or(defaults.max_num_seqs) as usize + 1;
     u32::try_from(each.iter().take(at_once).sum::<u64>()).unwrap_or(u32::MAX)
 }
 
@@ -77,16 +111,19 @@ fn most_blocks(experiment: &Experiment) -> u32 {
 pub fn limits(experiment: &Experiment, structure: Structure) -> (EngineProfile, Vec<String>) {
     let about = &experiment.about;
     let mut assumed = Vec::new();
-    let mut or = |value: Option<u32>, name: &str, otherwise: u32| {
+    let defaults = VllmDefaults::of_experiment(experiment);
+    let mut or = |value: Option<u32>, name: &str, otherwise: u32, of: &str| {
         value.filter(|value| *value > 0).unwrap_or_else(|| {
-            assumed.push(format!("{name} is not given: taken for {otherwise}, vLLM's default"));
+            assumed.push(format!("{name} is not given: taken for {otherwise}, vLLM's default{of}"));
             otherwise
         })
     };
-    let max_num_seqs = or(about.max_num_seqs, "max_num_seqs", MAX_NUM_SEQS);
+    let of = format!(" on a GPU {}", defaults.of);
+    let max_num_seqs = or(about.max_num_seqs, "max_num_seqs", defaults.max_num_seqs, &of);
+    let tokens = defaults.max_num_batched_tokens;
     let max_num_batched_tokens =
-        or(about.max_num_batched_tokens, "max_num_batched_tokens", MAX_NUM_BATCHED_TOKENS).max(max_num_seqs);
-    let block_size = or(about.block_size, "block_size", BLOCK_SIZE);
+        or(about.max_num_batched_tokens, "max_num_batched_tokens", tokens, &of).max(max_num_seqs);
+    let block_size = or(about.block_size, "block_size", BLOCK_SIZE, "");
     let most = most_blocks(experiment);
     let shared = experiment.rows.iter().any(|row| row.prompt.is_some());
     let (kv_blocks, bound) = match kv_blocks(experiment) {
@@ -132,8 +169,8 @@ pub(crate) fn plain() -> EngineProfile {
         c_attn_us_per_token2: 0.0,
         kv_blocks: 1 << 16,
         block_size: BLOCK_SIZE,
-        max_num_seqs: MAX_NUM_SEQS,
-        max_num_batched_tokens: MAX_NUM_BATCHED_TOKENS,
+        max_num_seqs: VllmDefaults::SMALL.max_num_seqs,
+        max_num_batched_tokens: VllmDefaults::SMALL.max_num_batched_tokens,
         scheduling: Scheduling::default(),
         reserve: KvReservation::default(),
         prefix_caching: false,

@@ -7,7 +7,7 @@ use crate::experiment::{Answer, Experiment};
 use crate::figures::Spread;
 use crate::limits::{Structure, limits};
 use crate::prior::Prior;
-use crate::replay::{Drive, Replayed, replay};
+use crate::replay::{Drive, Replayed, replay_for};
 
 /// Something to minimise over the logarithms of the coefficients.
 pub(crate) trait Objective: Sync {
@@ -117,7 +117,8 @@ impl<'a> Requests<'a> {
     fn replayed(&self, part: &Part<'_>, limits: &EngineProfile, vector: &[f64]) -> Option<Vec<Replayed>> {
         let mut profile = limits.clone();
         put(vector, &mut profile);
-        replay(part.experiment, &profile, Drive::Open, self.seed).ok()
+        // What came after the fitted requests is not looked at.
+        replay_for(part.experiment, &profile, Drive::Open, self.seed, &part.fitted).ok()
     }
 }
 

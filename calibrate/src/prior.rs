@@ -6,6 +6,7 @@ use slackwater_scenarios::presets::{Gpu, Model, Preset, Setting};
 
 use crate::coefficients::{Coefficient, Vector};
 use crate::experiment::Experiment;
+use crate::limits::VllmDefaults;
 use crate::steps::Step;
 
 /// A guess at every coefficient.
@@ -109,21 +110,29 @@ fn logs(step_time: &[f64]) -> Vector {
     Coefficient::ALL.into_iter().zip(values).map(log).collect()
 }
 
-/// The preset of the experiment's GPU and model, where names can be told.
-fn preset(experiment: &Experiment) -> Option<Box<Preset>> {
-    let about = &experiment.about;
+/// Whether a known name is in what a server reports, such as "NVIDIA H100 80GB HBM3" or "Qwen3-14B-Base".
+fn within(known: &str, said: &str) -> bool {
     let plain = |name: &str| {
         name.chars()
             .filter(char::is_ascii_alphanumeric)
             .map(|letter| letter.to_ascii_lowercase())
             .collect::<String>()
     };
-    let (gpu_name, model_name) = (about.gpu.as_deref()?, about.model.as_deref()?);
-    // Servers report names such as "NVIDIA H100 80GB HBM3" and "Qwen3-14B-Base".
-    let within = |known: &str, said: &str| plain(said).contains(&plain(known));
-    let gpu = Gpu::named(gpu_name).ok().or_else(|| {
-        Gpu::all().into_iter().filter(|gpu| within(&gpu.name, gpu_name)).max_by_key(|gpu| gpu.name.len())
-    })?;
+    plain(said).contains(&plain(known))
+}
+
+/// The experiment's GPU, where its name can be told.
+pub(crate) fn gpu_of(experiment: &Experiment) -> Option<Gpu> {
+    let name = experiment.about.gpu.as_deref()?;
+    let known =
+        || Gpu::all().into_iter().filter(|gpu| within(&gpu.name, name)).max_by_key(|gpu| gpu.name.len());
+    Gpu::named(name).ok().or_else(known)
+}
+
+/// The preset of the experiment's GPU and model, where names can be told.
+fn preset(experiment: &Experiment) -> Option<Box<Preset>> {
+    let about = &experiment.about;
+    let (gpu, model_name) = (gpu_of(experiment)?, about.model.as_deref()?);
     let model = Model::named(model_name, Path::new("")).ok().or_else(|| {
         Model::all()
             .into_iter()
@@ -131,10 +140,11 @@ fn preset(experiment: &Experiment) -> Option<Box<Preset>> {
             .max_by_key(|model| model.name.len())
     })?;
     let default = Setting::default();
+    let limits = VllmDefaults::on(Some(&gpu));
     let setting = Setting {
         tensor_parallel: about.tp.unwrap_or(1),
-        max_num_seqs: about.max_num_seqs.unwrap_or(default.max_num_seqs),
-        max_num_batched_tokens: about.max_num_batched_tokens.unwrap_or(default.max_num_batched_tokens),
+        max_num_seqs: about.max_num_seqs.unwrap_or(limits.max_num_seqs),
+        max_num_batched_tokens: about.max_num_batched_tokens.unwrap_or(limits.max_num_batched_tokens),
         block_size: about.block_size.unwrap_or(default.block_size),
         ..default
     };

@@ -57,8 +57,23 @@ pub fn replay(
     drive: Drive,
     seed: u64,
 ) -> Result<Vec<Replayed>, ReplayError> {
+    replay_for(experiment, profile, drive, seed, &vec![true; experiment.rows.len()])
+}
+
+/// So far the engines go on at once while answers are still waited for.
+const LOOK_PS: Ps = PS_PER_S;
+
+/// The same, and no longer than until the `wanted` rows have ended: what comes after can't change them. Others may be left
+/// without an answer.
+pub(crate) fn replay_for(
+    experiment: &Experiment,
+    profile: &EngineProfile,
+    drive: Drive,
+    seed: u64,
+    wanted: &[bool],
+) -> Result<Vec<Replayed>, ReplayError> {
     let engines = experiment.about.dp.unwrap_or(1).max(1);
-    let mut run = Run::new(&experiment.rows, profile, engines, seed)?;
+    let mut run = Run::new(&experiment.rows, profile, engines, seed, wanted)?;
     let mut order: Vec<usize> = (0..experiment.rows.len()).collect();
     let due = |row: &Row| match drive {
         Drive::Open => row.arrival_s,
@@ -74,6 +89,9 @@ pub fn replay(
     for row in order {
         let mut at = ps_from_s(due(&experiment.rows[row]));
         run.advance(at)?;
+        if run.left == 0 {
+            return Ok(run.replayed());
+        }
         while run.ended_by(at) {
             in_flight -= 1;
         }
@@ -82,9 +100,15 @@ pub fn replay(
             in_flight -= 1;
             at = at.max(end);
         }
-        in_flight += usize::from(run.send(row, at));
+        let taken = run.send(row, at);
+        in_flight += usize::from(taken);
+        run.left -= usize::from(!taken && wanted[row]);
     }
-    run.advance(Ps::MAX)?;
+    while run.left > 0
+        && let Some(next) = run.engines.iter().filter_map(Replica::next_event).min()
+    {
+        run.advance(next.saturating_add(LOOK_PS))?;
+    }
     Ok(run.replayed())
 }
 
@@ -102,10 +126,19 @@ struct Run<'a> {
     first: Vec<Option<Ps>>,
     last: Vec<Option<Ps>>,
     ends: BinaryHeap<Reverse<Ps>>,
+    wanted: &'a [bool],
+    /// Wanted rows that have not ended.
+    left: usize,
 }
 
 impl<'a> Run<'a> {
-    fn new(rows: &'a [Row], profile: &EngineProfile, engines: u32, seed: u64) -> Result<Self, ReplayError> {
+    fn new(
+        rows: &'a [Row],
+        profile: &EngineProfile,
+        engines: u32,
+        seed: u64,
+        wanted: &'a [bool],
+    ) -> Result<Self, ReplayError> {
         let config = profile.replica_config()?;
         let engine = Replica::new(config, profile.step_time())?;
         Ok(Self {
@@ -121,6 +154,8 @@ impl<'a> Run<'a> {
             first: vec![None; rows.len()],
             last: vec![None; rows.len()],
             ends: BinaryHeap::new(),
+            wanted,
+            left: wanted.iter().filter(|wanted| **wanted).count(),
         })
     }
 
@@ -144,6 +179,7 @@ impl<'a> Run<'a> {
                 Output::FirstToken { at, tag } => self.first[tag as usize] = Some(at),
                 Output::Finished { at, tag } => {
                     self.last[tag as usize] = Some(at);
+                    self.left -= usize::from(self.wanted[tag as usize]);
                     let end = at + self.jittered(self.outbound_ps, "outbound", tag as usize);
                     self.ends.push(Reverse(end));
                 }
@@ -232,4 +268,45 @@ fn block_ids(index: usize, row: &Row, size: u32) -> Vec<u64> {
             _ => own | block,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::Description;
+
+    /// Catches: an early end that changes what was asked for, or that saves nothing.
+    #[test]
+    fn what_comes_after_the_wanted_rows_does_not_change_them() {
+        let keyed = Keyed::new(5);
+        let row = |number: u32| Row {
+            arrival_s: f64::from(number) * 0.1,
+            scheduled_s: None,
+            input_tokens: 1 + (keyed.bits("input", &[u64::from(number)]) % 2000) as u32,
+            output_tokens: 1 + (keyed.bits("output", &[u64::from(number)]) % 300) as u32,
+            prompt: None,
+            answer: None,
+        };
+        let mut rows: Vec<Row> = (0..300).map(row).collect();
+        // No cache holds this one.
+        rows[7].input_tokens = 100_000_000;
+        for (dp, drive) in [(1, Drive::Open), (2, Drive::Open), (1, Drive::Capped(16))] {
+            let experiment = Experiment {
+                name: "made".into(),
+                about: Description { dp: Some(dp), ..Description::default() },
+                rows: rows.clone(),
+                assumed: Vec::new(),
+                hash: String::new(),
+            };
+            let profile = EngineProfile::built_in("h100-qwen3-14b").expect("it is built in");
+            let all = replay(&experiment, &profile, drive, 3).expect("an engine");
+            let wanted: Vec<bool> = (0..rows.len()).map(|row| row < 100 && row % 3 != 0).collect();
+            let some = replay_for(&experiment, &profile, drive, 3, &wanted).expect("an engine");
+            for (row, wanted) in wanted.iter().enumerate() {
+                assert!(!wanted || all[row] == some[row], "{row}: {:?} {:?}", all[row], some[row]);
+            }
+            assert!(all[7].answer.is_none());
+            assert!(some.iter().filter(|one| one.answer.is_none()).count() > 100, "it went on to the end");
+        }
+    }
 }

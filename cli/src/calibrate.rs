@@ -92,9 +92,10 @@ pub(crate) fn calibrate(arguments: &Calibrate) -> anyhow::Result<()> {
             std::fs::write(path, toml).with_context(|| format!("cannot write {}", path.display()))?;
             let _ = write!(
                 text,
-                "Wrote {}. In a scenario its lines go below `[engines.NAME]` (and `[engines.NAME.calibration]`), and \
-                 `from.engine = \"NAME\"` takes it.",
-                path.display()
+                "Wrote {0}. A scenario takes it by this line below [from] (and [to], where that has an engine of its own):\n\
+                 engine = {{ file = {1} }}\nThe path is relative to the scenario's folder.",
+                path.display(),
+                toml::Value::from(path.to_string_lossy().into_owned())
             );
             output::line(&text)
         }

@@ -73,7 +73,20 @@ pub(crate) struct Calibrate {
 #[derive(Debug, Args)]
 pub(crate) struct Validate {
     /// A folder of recorded experiments, each a folder with experiment.json and requests.csv; or one such folder.
-    pub(crate) folder: PathBuf,
+    #[arg(required_unless_present = "silicon")]
+    pub(crate) folder: Option<PathBuf>,
+
+    /// Hold presets against a table of measured GPUs in place of experiments: aiconfigurator's silicon_sample.csv, or rows of its form.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["folder", "fit", "fit_until", "client_cap", "steps", "profile", "write"])]
+    pub(crate) silicon: Option<PathBuf>,
+
+    /// With --silicon: fit the presets' efficiencies anew, each model and each pair of GPU and model held out in turn (minutes).
+    #[arg(long, requires = "silicon", conflicts_with = "folder")]
+    pub(crate) refit: bool,
+
+    /// With --refit: print what was fitted as the presets keep it (scenarios/presets/efficiencies.toml).
+    #[arg(long, requires = "refit", conflicts_with = "json")]
+    pub(crate) toml: bool,
 
     /// Fit one engine profile to these experiments (folder names, with commas), and predict the others of that server.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]

@@ -27,6 +27,9 @@ pub(crate) fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
         done: done(arguments, &folder)?,
     };
     let checked = look(&planned, &kit, &question)?;
+    for warning in &checked.warnings {
+        output::say(&format!("warning: {warning}"));
+    }
     if arguments.json {
         output::json(&checked)?;
     } else {
@@ -121,10 +124,14 @@ fn done(arguments: &CheckArguments, folder: &Path) -> anyhow::Result<Vec<String>
 fn text(checked: &Checked) -> String {
     use std::fmt::Write;
     let mut text = String::new();
-    let verdict = if checked.safe { "SAFE" } else { "NOT SAFE" };
+    let verdict = match (checked.safe, checked.conditions.is_empty()) {
+        (true, true) => "SAFE",
+        (true, false) => "SAFE, on a condition",
+        (false, _) => "NOT SAFE",
+    };
     // Writing to a string can't fail.
     let _ = writeln!(text, "{verdict} at {}", checked.now);
-    for reason in &checked.reasons {
+    for reason in checked.reasons.iter().chain(&checked.conditions) {
         let _ = writeln!(text, "{}", textwrap::fill(&format!("- {reason}"), 80));
     }
     let live =

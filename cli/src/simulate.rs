@@ -14,7 +14,7 @@ use slackwater_scenarios::Scenario;
 use slackwater_scenarios::rollout::StartTime;
 use slackwater_scenarios::traffic::Traffic;
 use slackwater_sim::{
-    RequestRow, RunInfo, RunOptions, Setup, SimulationResult, World, plan_for, start_offset_ps,
+    EngineReach, RequestRow, RunInfo, RunOptions, Setup, SimulationResult, World, plan_for, start_offset_ps,
 };
 
 use crate::args::Simulate;
@@ -165,6 +165,8 @@ pub(crate) fn run(scenario: &Scenario, arguments: &Simulate) -> anyhow::Result<S
         result.baseline = Some(Box::new(world.finish(info(wall, judged_until)).0));
         warn_about_the_end(&mut result);
     }
+    let beyond: Vec<String> = result.reach.iter().filter_map(EngineReach::in_words).collect();
+    result.warnings.extend(beyond);
     if scenario.from.engine.prefix_caching {
         result.warnings.push(
             "the capacities are of requests that share nothing: replicas with warm prefix caches carry more"

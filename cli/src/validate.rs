@@ -4,9 +4,13 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
+use slackwater_calibrate::silicon::{Silicon, SiliconOptions, entries, silicon};
 use slackwater_calibrate::{Experiment, Options, Validation, read_steps};
+use slackwater_reports::silicon::silicon_text;
 use slackwater_reports::validation::validation_text;
 use slackwater_scenarios::EngineProfile;
+use slackwater_scenarios::presets::Efficiency;
 
 use crate::calibrate_args::Validate;
 use crate::output;
@@ -21,7 +25,11 @@ struct Answer<'a> {
 }
 
 pub(crate) fn validate(arguments: &Validate) -> anyhow::Result<()> {
-    let experiments = Experiment::all(&arguments.folder)?;
+    if let Some(file) = &arguments.silicon {
+        return against_silicon(file, arguments);
+    }
+    let folder = arguments.folder.as_deref().context("give a folder of experiments, or --silicon FILE")?;
+    let experiments = Experiment::all(folder)?;
     let options = options(arguments)?;
     let say = |text: &str| output::say(text);
     let validation = slackwater_calibrate::validate(&experiments, &options, &say)?;
@@ -45,6 +53,48 @@ pub(crate) fn validate(arguments: &Validate) -> anyhow::Result<()> {
             validation.experiments.iter().map(|of| &of.hash[..12]).collect::<Vec<_>>().join(", ")
         ))
     }
+}
+
+/// What `--silicon --json` prints.
+#[derive(Serialize)]
+struct SiliconAnswer<'a> {
+    #[serde(flatten)]
+    found: &'a Silicon,
+    file: &'a Path,
+    sha256: &'a str,
+    seed: u64,
+    version: &'static str,
+}
+
+/// What `--toml` prints: the list that presets are read from.
+#[derive(Serialize)]
+struct Entries {
+    efficiency: Vec<Efficiency>,
+}
+
+fn against_silicon(file: &Path, arguments: &Validate) -> anyhow::Result<()> {
+    let options =
+        SiliconOptions { refit: arguments.refit, seed: arguments.seed, ..SiliconOptions::default() };
+    if arguments.refit {
+        output::say("fitting with each model and each pair left out: this takes minutes");
+    }
+    let found = silicon(file, options)?;
+    if arguments.toml {
+        let text = toml::to_string(&Entries { efficiency: entries(&found) });
+        return output::line(text.context("the efficiencies can't be written as TOML")?.trim_end());
+    }
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let sha256: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let (seed, version) = (arguments.seed, env!("CARGO_PKG_VERSION"));
+    if arguments.json {
+        return output::json(&SiliconAnswer { found: &found, file, sha256: &sha256, seed, version });
+    }
+    output::line(&silicon_text(&found))?;
+    output::line(&format!(
+        "\nSeed {seed}; slackwater {version}; {} sha256 {}.",
+        file.display(),
+        &sha256[..12]
+    ))
 }
 
 fn options(arguments: &Validate) -> anyhow::Result<Options> {

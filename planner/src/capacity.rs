@@ -29,8 +29,21 @@ const PRECISION: f64 = 0.02;
 /// Bisection halves the bracket each time; this bounds the search should a profile behave oddly.
 const PROBES_MAX: u32 = 24;
 
+/// How far apart the ends of a measured profile's error are taken, in standard deviations: nine in ten lie between.
+const ERROR_ENDS: f64 = 1.645;
+
+/// The scenario with its old version's engine slower (`1.0`) or faster (`-1.0`) by the error that its profile had on what was
+/// held out of its fit; `None` of a profile without a known error.
+fn off_by_its_error(scenario: &Scenario, way: f64) -> Option<Scenario> {
+    let sd = scenario.from.engine.calibration.as_ref()?.step_time_sd()?;
+    let mut other = scenario.clone();
+    other.from.step_time_factor *= (way * ERROR_ENDS * sd).exp();
+    Some(other)
+}
+
 /// What so many replicas of the scenario carry, running its old version: for each count in `serving`, the highest rate
-/// simulated that kept the service level and the lowest that did not. `sample` is the traffic the lengths are taken from;
+/// simulated that kept the service level and the lowest that did not; with a measured profile, over an engine as much slower or
+/// faster as its error makes likely. `sample` is the traffic the lengths are taken from;
 /// without any there is no answer.
 ///
 /// # Errors
@@ -47,7 +60,13 @@ pub fn capacity(
     for count in serving {
         // The next replica carries about as much again as each of those before.
         let each = points.last().map_or(1.0, |last| last.rate_per_s / f64::from(last.replicas));
-        points.push(carried(scenario, sample, count, each * f64::from(count))?);
+        let mut point = carried(scenario, sample, count, each * f64::from(count))?;
+        for other in [1.0, -1.0].into_iter().filter_map(|way| off_by_its_error(scenario, way)) {
+            let other = carried(&other, sample, count, point.rate_per_s)?;
+            point =
+                CapacityPoint { low: point.low.min(other.low), high: point.high.max(other.high), ..point };
+        }
+        points.push(point);
     }
     Ok(points)
 }
@@ -81,7 +100,8 @@ pub fn sample(scenario: &Scenario) -> Result<Vec<Arrival>, TraceError> {
 
 /// What so many replicas carry, with its range: bisected several times with different draws (and from another place of the
 /// sample on), in parallel. The middle bisection's rate; the lowest rate that any of them found to keep the service level, and
-/// the highest that any of them found to miss it.
+/// the highest that any of them found to miss it. With a measured profile one bisection is with an engine as much slower as its
+/// error makes likely, and one with a faster one.
 ///
 /// # Errors
 /// As [`capacity`].
@@ -101,7 +121,8 @@ pub fn ranges(
     let found: Vec<CapacityPoint> = searches
         .into_par_iter()
         .map(|(count, repeat)| {
-            let mut other = scenario.clone();
+            let way = [0.0, 1.0, -1.0][usize::try_from(repeat).unwrap_or(0) % 3];
+            let mut other = off_by_its_error(scenario, way).unwrap_or_else(|| scenario.clone());
             other.seed = (scenario.seed.wrapping_add(repeat << 40)) >> 1;
             let turn =
                 sample.len() / usize::try_from(REPEATS).unwrap_or(1) * usize::try_from(repeat).unwrap_or(0);

@@ -106,6 +106,12 @@ pub struct Checked {
     pub safe: bool,
     /// Why, or why not, a sentence each.
     pub reasons: Vec<String>,
+    /// Safe on these conditions only, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<String>,
+    /// What the reader should know of the engines' profiles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The certified window that this is in, and until when a start in it is certified.
     pub window: Option<(String, String)>,
     /// What the plan expects now, requests a second.
@@ -168,6 +174,8 @@ pub fn check(planned: &Planned, kit: &CheckKit, question: &Question) -> Result<C
         now: calendar.text(question.now_ns),
         safe: false,
         reasons: Vec::new(),
+        conditions: Vec::new(),
+        warnings: crate::reach::profile_errors(&scenario),
         window: window_at(planned, at_s),
         expected_rate_per_s: expected,
         live_rate_per_s: question.live_rate,
@@ -192,7 +200,8 @@ pub fn check(planned: &Planned, kit: &CheckKit, question: &Question) -> Result<C
         planning: &planning,
     };
     if question.done.is_empty() {
-        look.option("start", &scenario)?;
+        let tried = look.option("start", &scenario)?;
+        within_reach(&mut checked, &tried, &scenario);
         before(&mut checked, planned);
     } else {
         middle(&mut look, &scenario, &question.done)?;
@@ -289,6 +298,8 @@ fn outside(planned: &Planned, kit: &CheckKit, question: &Question) -> Checked {
             calendar.text(kit.start_ns),
             planned.windows.last().map_or_else(|| calendar.text(kit.start_ns), |start| start.start.clone())
         )],
+        conditions: Vec::new(),
+        warnings: Vec::new(),
         window: None,
         expected_rate_per_s: 0.0,
         live_rate_per_s: question.live_rate,
@@ -365,6 +376,7 @@ fn middle(look: &mut Look<'_>, scenario: &Scenario, done: &[String]) -> Result<(
         onward.rollout.only = left;
         onward.rollout.order.retain(|name| !done.contains(name));
         let tried = look.option("continue", &onward)?;
+        within_reach(look.checked, &tried, scenario);
         let missed = tried.iter().filter(|one| one.kept_without == Some(false)).count();
         look.checked.options.push(ChoiceRow {
             choice: "hold".to_owned(),
@@ -382,6 +394,14 @@ fn middle(look: &mut Look<'_>, scenario: &Scenario, done: &[String]) -> Result<(
     back.rollout.order.retain(|name| done.contains(name));
     look.option("go_back", &back)?;
     Ok(())
+}
+
+/// What is beyond the measured engines' reach is no more than extrapolated.
+fn within_reach(checked: &mut Checked, tried: &[Tried], scenario: &Scenario) {
+    let reach = crate::reach::of_trials(tried.iter());
+    let (conditions, warnings) = crate::reach::conditions(&reach, scenario.slo.share);
+    checked.conditions.extend(conditions);
+    checked.warnings.extend(warnings);
 }
 
 fn before(checked: &mut Checked, planned: &Planned) {

@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use rand_distr::{Distribution, StandardNormal};
 use slackwater_engine::{PS_PER_S, Ps};
-use slackwater_scenarios::calibration::Calibration;
 use slackwater_scenarios::traffic::{
     Arrival, Bursts, ImportReport, LengthSource, SeriesTraffic, SharedTrace,
 };
@@ -175,10 +174,12 @@ impl Futures {
     }
 
     /// By how much an engine is slower in this future than its profile says: a measured profile is off by what it was off on
-    /// data that were held out of its fit. Versions with the same profile share the error.
+    /// data that were held out of its fit. Versions whose profiles are of one measurement share the error.
     fn speed(&self, engine: &EngineProfile, future: u64) -> f64 {
-        let Some(sd) = engine.calibration.as_ref().and_then(Calibration::step_time_sd) else { return 1.0 };
-        let purpose = format!("speed of {}", engine.source);
+        let Some(calibration) = &engine.calibration else { return 1.0 };
+        let Some(sd) = calibration.step_time_sd() else { return 1.0 };
+        // Not by the profile's source, which tells of limits set beside it: that is the same engine measured once.
+        let purpose = format!("speed of {calibration:?}");
         let off: f64 = StandardNormal.sample(&mut self.keyed.stream(&purpose, &[future]));
         (sd * off).exp()
     }

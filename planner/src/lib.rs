@@ -16,6 +16,7 @@ pub mod plan;
 mod plan_file;
 pub mod planned;
 pub mod promise;
+mod reach;
 pub mod screen;
 mod spread;
 pub mod stretch;

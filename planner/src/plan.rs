@@ -33,7 +33,7 @@ use crate::planned::{
 use crate::screen::{Adapt, Screen, Screening, screen};
 use crate::trials::enough_for;
 use crate::watch::Watch;
-use crate::{closer, plan_file, spread, variant, words};
+use crate::{closer, plan_file, reach, spread, variant, words};
 
 /// What a plan is computed from.
 #[derive(Clone, Debug)]
@@ -122,7 +122,7 @@ pub fn plan(ask: &Ask, watch: &dyn Watch) -> Result<Answered, PlanError> {
     let began = Instant::now();
     let planning = ask.scenario.plan.clone().unwrap_or_default();
     let (scenario, mut warnings) = variant::for_planning(&ask.scenario);
-    warnings.extend(words::profile_errors(&scenario));
+    warnings.extend(reach::profile_errors(&scenario));
     let calendar = Calendar::new(planning.time_zone.as_deref());
     let (futures, history, horizon) = futures_of(ask, &planning, calendar, &mut warnings)?;
     watch.progress("capacity", 0, 1);
@@ -168,6 +168,7 @@ pub fn plan(ask: &Ask, watch: &dyn Watch) -> Result<Answered, PlanError> {
     planned.certified = windows_certified(&search, &certified);
     let best = best_of(&planned.certified);
     if let Some(best) = best {
+        planned.reach = reach::of_trials(certified[best].trials.iter().flatten());
         planned.bands = closer::bands(&search, &certified[best]);
         planned.expected = closer::expected(&mut search, &certified[best])?;
         planned.recommended = Some(closer::recommended(&search, &screening, &certified[best]));
@@ -548,6 +549,7 @@ fn frame(search: &Search<'_>, history: HistoryFacts, horizon: Ps, warnings: Vec<
         strategies: Vec::new(),
         sensitivity: Vec::new(),
         bands: Vec::new(),
+        reach: Vec::new(),
         expected: None,
         today: Vec::new(),
         simulated_requests: 0,

@@ -131,6 +131,10 @@ pub struct Planned {
     pub sensitivity: Vec<SensitivityRow>,
     /// Bands for the live figures.
     pub bands: Vec<Band>,
+    /// What measured engines are given in the recommended window, against what they were measured on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<crate::reach::ReachSchema>")]
+    pub reach: Vec<slackwater_sim::EngineReach>,
     /// The rollout as it is expected to go.
     pub expected: Option<ExpectedRollout>,
     /// Today's ways, beside the plan.

@@ -1,7 +1,6 @@
 //! From figures to what is said of them.
 
 use slackwater_engine::Ps;
-use slackwater_scenarios::version::Version;
 use slackwater_scenarios::{Retries, Scenario, Strategy};
 
 use crate::certify::Certified;
@@ -34,20 +33,6 @@ pub(crate) fn span(seconds: f64) -> String {
 #[must_use]
 pub(crate) fn is_measured(scenario: &Scenario) -> bool {
     [&scenario.from, &scenario.to].iter().all(|version| version.engine.calibration.is_some())
-}
-
-/// How far measured profiles are taken to be off, a sentence each.
-pub(crate) fn profile_errors(scenario: &Scenario) -> Vec<String> {
-    let sentence = |version: &Version| {
-        let sd = version.engine.calibration.as_ref()?.step_time_sd()?;
-        Some(format!(
-            "the engine of {} is drawn faster or slower in each future, with a standard deviation of {:.1} %: its profile's error on \
-             what was held out of its fit",
-            version.name,
-            100.0 * sd
-        ))
-    };
-    [&scenario.from, &scenario.to].into_iter().filter_map(sentence).collect()
 }
 
 /// How long rollouts from this start on usually take, where any was simulated.
@@ -163,6 +148,12 @@ pub(crate) fn conclude(
             search.planning.cut_risk * 100.0,
             recommended.expected_cut
         ));
+    }
+    let (conditions, warnings) = crate::reach::conditions(&planned.reach, search.scenario.slo.share);
+    planned.warnings.extend(warnings);
+    if !conditions.is_empty() {
+        planned.answer = Answer::Conditional;
+        planned.reasons.extend(conditions);
     }
     if risk.comparable_days == 0 && planned.history.kind == "recorded" {
         planned.answer = Answer::Conditional;

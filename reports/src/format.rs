@@ -185,6 +185,17 @@ pub(crate) fn trim(text: &str) -> String {
     }
 }
 
+/// With a capital and a full stop.
+pub(crate) fn sentence(text: &str) -> String {
+    let mut chars = text.trim().chars();
+    let first = chars.next().map(|c| c.to_uppercase().collect::<String>()).unwrap_or_default();
+    let mut said = format!("{first}{}", chars.as_str());
+    if !said.ends_with(['.', '!', '?', ':']) {
+        said.push('.');
+    }
+    said
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,6 +19,7 @@ pub mod format;
 pub mod html;
 pub mod plan;
 pub mod plots;
+pub mod silicon;
 pub mod text;
 pub mod trace;
 pub mod validation;

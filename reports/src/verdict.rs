@@ -5,7 +5,7 @@ use slackwater_sim::{LatencySummary, PhaseResult, RolloutResult, SimulationResul
 
 use crate::clock::Clock;
 use crate::facts;
-use crate::format::{NONE, count, counted, duration, latency, latency_or_none, share, token_time};
+use crate::format::{NONE, count, counted, duration, latency, latency_or_none, sentence, share, token_time};
 
 /// What the service level came to, and whose doing that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,10 +48,19 @@ pub fn verdict_sentence(result: &SimulationResult) -> String {
     verdict(result).sentence
 }
 
-/// The judgement and its sentence, which says so where it rests on engines that nobody measured.
+/// The judgement and its sentence, which says so where it rests on engines that nobody measured, how far off measured ones were,
+/// and where these were asked for more than was measured.
 #[must_use]
 pub fn verdict(result: &SimulationResult) -> Verdict {
     let mut verdict = judged(result);
+    for known in &result.fleet.known {
+        verdict.sentence.push_str(&format!(" {}", sentence(known)));
+    }
+    if result.reach.iter().any(|engine| engine.voids_a_promise(result.slo.share)) {
+        verdict
+            .sentence
+            .push_str(" That is no promise: the engine is used beyond what was measured (see the warnings).");
+    }
     let preset = |(_, source): &(String, String)| EngineProfile::source_is_preset(source);
     // Without a rollout the new version's engine is never run.
     let engines = match (preset(&result.fleet.from), result.rollout.is_some() && preset(&result.fleet.to)) {

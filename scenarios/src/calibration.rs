@@ -19,7 +19,7 @@ pub struct Calibration {
     pub gpu: Option<String>,
     /// Requests it was fitted to.
     pub requests: u32,
-    /// The longest prompt measured.
+    /// The longest prompt measured; 0, here and below, where that is not known.
     pub prompt_tokens_up_to: u32,
     /// The longest prompt and answer together.
     pub context_tokens_up_to: u32,
@@ -46,6 +46,26 @@ impl Calibration {
     pub fn step_time_sd(&self) -> Option<f64> {
         let held_out = self.hold_out?;
         Some(held_out.tpot_mean.abs().max(held_out.e2e_mean.abs()).max(LEAST_SD))
+    }
+
+    /// When it was measured and how far off it was: `measured on 2026-11-23, and predicted ...`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let Some(held_out) = self.hold_out else {
+            return format!(
+                "measured on {}; nothing was held out of its fit, so how far off it is is not known",
+                self.date
+            );
+        };
+        format!(
+            "measured on {}, and off by {:+.1} % in TTFT, {:+.1} % in TPOT and {:+.1} % in E2E, the means of {} requests that were \
+             held out of its fit",
+            self.date,
+            100.0 * held_out.ttft_mean,
+            100.0 * held_out.tpot_mean,
+            100.0 * held_out.e2e_mean,
+            held_out.requests
+        )
     }
 }
 

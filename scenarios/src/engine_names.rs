@@ -60,12 +60,7 @@ fn resolve_one<'t>(
             let mut profile = named(base_name, base.span(), &format!("{key}.base"), own, depth)?;
             set_place(&mut profile, &base.span());
             if let DeValue::Table(profile) = profile.into_inner() {
-                note_changes(changes, &profile, base_name);
-                for (key, value) in profile {
-                    if !changes.contains_key(key.get_ref().as_ref()) {
-                        changes.insert(key, value);
-                    }
-                }
+                take_the_rest(changes, profile, base_name);
             }
         }
         _ => {
@@ -80,8 +75,33 @@ fn resolve_one<'t>(
     Ok(())
 }
 
+/// What a measurement speaks of: with any of it changed by hand, the profile is no longer what was measured.
+const MEASURED: [&str; 9] = [
+    "form",
+    "c0_ms",
+    "c_tok_us",
+    "c_seq_us",
+    "c_kv_us",
+    "c_attn_us_per_token2",
+    "scheduling",
+    "reserve",
+    "front_end",
+];
+
+/// Takes from a profile what the changes to it leave out.
+pub(crate) fn take_the_rest<'t>(changes: &mut Table<'t>, profile: Table<'t>, base_name: &str) {
+    let still_measured = !MEASURED.iter().any(|key| changes.contains_key(*key));
+    note_changes(changes, &profile, base_name);
+    for (key, value) in profile {
+        let name = key.get_ref().as_ref();
+        if !changes.contains_key(name) && (still_measured || name != "calibration") {
+            changes.insert(key, value);
+        }
+    }
+}
+
 /// A profile's source must not claim what was changed by hand.
-pub(crate) fn note_changes(changes: &mut Table<'_>, profile: &Table<'_>, base_name: &str) {
+fn note_changes(changes: &mut Table<'_>, profile: &Table<'_>, base_name: &str) {
     if changes.contains_key("source") || changes.is_empty() {
         return;
     }
@@ -137,6 +157,7 @@ fn known_names(wrong: &str, own: &Table<'_>) -> String {
     known.extend(EngineProfile::BUILT_IN.iter().map(|(name, _)| *name));
     let names = explain::did_you_mean(wrong, &known, "known engines");
     format!(
-        "{names}; or describe your own in an [engines.NAME] table, or let {{ gpu = \"H100\", model = \"llama-3.1-8b\" }} compute one"
+        "{names}; or describe your own in an [engines.NAME] table, let {{ gpu = \"H100\", model = \"llama-3.1-8b\" }} compute \
+         one, or take a measured one with {{ file = \"engine.toml\" }}"
     )
 }

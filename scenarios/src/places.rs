@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -57,6 +58,14 @@ impl Places {
 
     pub(crate) fn is_in_file(&self, span: &Range<usize>) -> bool {
         span.start <= self.texts[0].text.len()
+    }
+
+    /// Where a path that is written here begins: in the scenario's folder, or for an override in the working directory.
+    pub(crate) fn folder_of(&self, span: &Range<usize>) -> PathBuf {
+        match Path::new(self.file_name()).parent() {
+            Some(folder) if self.is_in_file(span) => folder.to_owned(),
+            _ => PathBuf::new(),
+        }
     }
 
     /// Notes the place of every key of the finished table.

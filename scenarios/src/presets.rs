@@ -20,6 +20,7 @@ mod gpus;
 mod models;
 mod names;
 mod precision;
+mod profile_file;
 mod roofline;
 mod startup;
 

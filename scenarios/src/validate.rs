@@ -24,7 +24,7 @@ pub(crate) struct Problem {
     pub(crate) help: String,
 }
 
-type Check = Result<(), Problem>;
+pub(crate) type Check = Result<(), Problem>;
 
 /// More replicas than one chassis, or one site, has.
 const MOST_REPLICAS: usize = 1024;
@@ -185,7 +185,7 @@ fn silent_tokens(key: &str, silent: &SilentTokens) -> Check {
     within(&format!("{key}.requests"), silent.requests, 0.0, 1.0)
 }
 
-fn engine(key: &str, profile: &EngineProfile) -> Check {
+pub(crate) fn engine(key: &str, profile: &EngineProfile) -> Check {
     // An hour a step and a second a token are far beyond any machine; larger numbers are a wrong unit.
     within(&format!("{key}.c0_ms"), profile.c0_ms, 0.0, 3.6e6)?;
     within(&format!("{key}.c_tok_us"), profile.c_tok_us, 0.0, 1e6)?;

@@ -20,7 +20,7 @@ pub struct Version {
     pub name: String,
     /// The engine: the name of a built-in profile or of an `[engines.NAME]` table, or the profile itself.
     /// `{ base = "NAME", ... }` takes a named profile and changes the keys given; `{ gpu = "H100", model = "llama-3.1-8b" }`
-    /// computes one from a data sheet and a model's shape.
+    /// computes one from a data sheet and a model's shape; `{ file = "engine.toml" }` reads a measured one.
     #[schemars(schema_with = "engine_schema")]
     pub engine: EngineProfile,
     /// Output tokens of every request are multiplied by this: a more verbose model is above 1.
@@ -127,12 +127,20 @@ pub(crate) fn engine_schema(generator: &mut SchemaGenerator) -> Schema {
         })
         .collect();
     json_schema!({
-        "description": "A built-in profile's name, the name of an [engines.NAME] table, a whole profile, { base = \"NAME\", ... } to change some keys of a named one, or { gpu = \"H100\", model = \"llama-3.1-8b\", ... } to compute one; any key of a profile may stand beside and wins.",
+        "description": "A built-in profile's name, the name of an [engines.NAME] table, a whole profile, { base = \"NAME\", ... } to change some keys of a named one, or { gpu = \"H100\", model = \"llama-3.1-8b\", ... } to compute one, or { file = \"engine.toml\", ... } to take what `slackwater calibrate` measured; any key of a profile may stand beside and wins.",
         "anyOf": [
             { "type": "string", "examples": built_in },
             profile,
             { "type": "object", "properties": { "base": { "type": "string" } }, "required": ["base"] },
-            { "type": "object", "properties": preset, "required": ["gpu", "model"] }
+            { "type": "object", "properties": preset, "required": ["gpu", "model"] },
+            {
+                "type": "object",
+                "properties": { "file": {
+                    "type": "string",
+                    "description": "The path of an engine profile, relative to the scenario's folder."
+                } },
+                "required": ["file"]
+            }
         ]
     })
 }

@@ -185,6 +185,10 @@ impl<T: Traffic> World<T> {
                     self.read_timeouts.push_back((now.saturating_add(read_timeout), slot, request.stamp));
                 }
                 self.next_event[replica] = engine.next_event().unwrap_or(Ps::MAX);
+                if let Some(reach) = &mut self.reach {
+                    let in_flight = self.router.in_flight(route.replica);
+                    reach.meet(self.stations[replica].version, request.input, request.output_now, in_flight);
+                }
             }
             Err(_) => {
                 self.router.release(route);

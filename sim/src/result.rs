@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use slackwater_policy::{RolloutReport, Time};
 
+use crate::reach::EngineReach;
+
 /// Schema id of [`SimulationResult`].
 pub const RESULT_SCHEMA: &str = "slackwater.result/1";
 
@@ -73,6 +75,9 @@ pub struct SimulationResult {
     pub requests_per_wall_s: f64,
     /// SHA-256 over every counter, sum, histogram and move of the run: equal hashes, equal runs. Wall time is not in it.
     pub hash: String,
+    /// What measured engines were given, against what they were measured on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reach: Vec<EngineReach>,
     /// The same period without a rollout.
     pub baseline: Option<Box<SimulationResult>>,
     /// What N, N-1, ... replicas carry within the service level, where it was computed.
@@ -119,6 +124,9 @@ pub struct FleetFacts {
     pub to: (String, String),
     /// Router policy.
     pub router: String,
+    /// How well measured engines are known, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known: Vec<String>,
 }
 
 /// The service level's bounds.
@@ -489,8 +497,8 @@ pub struct CapacityPoint {
     pub replicas: u32,
     /// Highest rate found to keep the service level.
     pub rate_per_s: f64,
-    /// Highest rate simulated that kept it.
+    /// Highest rate simulated that kept it; of a measured engine, were it as much slower as its profile's error makes likely.
     pub low: f64,
-    /// Lowest rate simulated that did not.
+    /// Lowest rate simulated that did not; were it as much faster.
     pub high: f64,
 }

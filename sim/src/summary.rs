@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 use slackwater_engine::{Counters, PS_PER_S, PrefixCounters, Ps};
 use slackwater_policy::{Block, Compared, MoveReport, MoveResult, Note, Record, TimedNote, VersionRef, fold};
+use slackwater_scenarios::Scenario;
+use slackwater_scenarios::calibration::Calibration;
 use slackwater_scenarios::traffic::Traffic;
 
 use crate::books::{Distribution, Distributions, Phase, TICK_PS, seconds};
@@ -32,6 +34,28 @@ pub struct RunInfo {
     pub warnings: Vec<String>,
 }
 
+/// The measurements behind the engines, each with the names of the versions that run it; the new version only where it is run.
+#[must_use]
+pub fn measured_engines(scenario: &Scenario, rolled: bool) -> Vec<(Vec<&str>, &Calibration)> {
+    let mut found: Vec<(Vec<&str>, &Calibration)> = Vec::new();
+    for version in [Some(&scenario.from), rolled.then_some(&scenario.to)].into_iter().flatten() {
+        let Some(calibration) = &version.engine.calibration else { continue };
+        match found.iter_mut().find(|(_, of)| *of == calibration) {
+            Some((names, _)) => names.push(&version.name),
+            None => found.push((vec![&version.name], calibration)),
+        }
+    }
+    found
+}
+
+/// How well each of them is known, a sentence each.
+fn known(scenario: &Scenario, rolled: bool) -> Vec<String> {
+    let said = |(names, of): (Vec<&str>, &Calibration)| {
+        format!("the engine of {} was {}", names.join(" and "), of.in_words())
+    };
+    measured_engines(scenario, rolled).into_iter().map(said).collect()
+}
+
 /// Five minutes, the sliding window of the service level.
 pub(crate) const WINDOW_TICKS: usize = 30;
 
@@ -50,6 +74,7 @@ impl<T: Traffic> World<T> {
         let hash = self.hash(&counters);
         let faults = self.fault_log.figures().to_vec();
         let report = self.traffic.report();
+        let reach = self.engine_reach();
         let setup = &self.setup;
         let scenario = &setup.scenario;
         let span_s = seconds(self.books.last_arrival) - seconds(self.books.first_arrival.unwrap_or(0));
@@ -77,6 +102,7 @@ impl<T: Traffic> World<T> {
                 from: (scenario.from.name.clone(), scenario.from.engine.source.clone()),
                 to: (scenario.to.name.clone(), scenario.to.engine.source.clone()),
                 router: router_name(scenario),
+                known: known(scenario, rollout.is_some()),
             },
             slo: slo_facts(scenario),
             requests,
@@ -99,6 +125,7 @@ impl<T: Traffic> World<T> {
             wall_s: info.wall_s,
             requests_per_wall_s: ratio(requests.arrived, info.wall_s),
             hash,
+            reach,
             baseline: None,
             capacity: Vec::new(),
             warnings: info.warnings,
@@ -440,7 +467,7 @@ fn move_result(result: Option<&MoveResult>) -> String {
 
 /// The service level's bounds.
 #[must_use]
-pub fn slo_facts(scenario: &slackwater_scenarios::Scenario) -> SloFacts {
+pub fn slo_facts(scenario: &Scenario) -> SloFacts {
     let slo = &scenario.slo;
     SloFacts {
         ttft_s: slo.ttft.as_secs_f64(),
@@ -452,7 +479,7 @@ pub fn slo_facts(scenario: &slackwater_scenarios::Scenario) -> SloFacts {
 
 /// The balancer, in words.
 #[must_use]
-pub fn router_name(scenario: &slackwater_scenarios::Scenario) -> String {
+pub fn router_name(scenario: &Scenario) -> String {
     use slackwater_scenarios::{RouterPolicy, Sticky};
     let policy = match scenario.router.policy {
         RouterPolicy::RoundRobin => "round robin".to_owned(),

@@ -9,6 +9,7 @@ use slackwater_scenarios::traffic::Traffic;
 use crate::bins::LatencyBins;
 use crate::books::{ServiceBucket, TICK_PS, seconds};
 use crate::driver::RolloutState;
+use crate::reach::EngineReach;
 use crate::result::ServiceVerdict;
 use crate::setup::Setup;
 use crate::world::{RunOptions, SimError, World};
@@ -85,6 +86,8 @@ pub struct Trial {
     pub drains: Vec<DrainTrial>,
     /// Largest values of what guards watch, where the plan has any guard or [`World::watch_peaks`] was called.
     pub peaks: Peaks,
+    /// What the engines were given since its start, against what their profiles were measured on; empty without calibrations.
+    pub reach: Vec<EngineReach>,
 }
 
 impl<T: Traffic> World<T> {
@@ -180,6 +183,7 @@ impl<T: Traffic> World<T> {
             }),
             drains: drains.collect(),
             peaks: self.books.peaks,
+            reach: self.engine_reach(),
         })
     }
 }

@@ -13,6 +13,7 @@ use crate::driver::{Driver, RolloutState, Station, index};
 use crate::evidence::Evidence;
 use crate::faults::{FaultLog, When};
 use crate::prefixes::Prefixes;
+use crate::reach::Tally;
 use crate::requests::{Requests, State};
 use crate::result::FaultFigures;
 use crate::router::Router;
@@ -158,6 +159,8 @@ pub struct World<T> {
     pub(crate) fault_log: FaultLog,
     /// See [`World::blind_drains`].
     pub(crate) blind_drains: bool,
+    /// What engines are given against what they were measured on, where they were.
+    pub(crate) reach: Option<Box<Tally>>,
 }
 
 impl<T: Traffic> World<T> {
@@ -212,6 +215,7 @@ impl<T: Traffic> World<T> {
             orders_left: 0,
             finished: false,
             blind_drains: false,
+            reach: Tally::of(&setup.scenario),
             retry_budget: 0,
             fault_log: FaultLog::new(&setup.faults),
             setup,
@@ -290,6 +294,9 @@ impl<T: Traffic> World<T> {
     pub fn judge_from_now(&mut self) {
         let open = u32::try_from(self.requests.len()).unwrap_or(u32::MAX);
         self.books.judge_from(self.now, open);
+        if self.books.lean.is_some() && self.reach.is_some() {
+            self.reach = Tally::of(&self.setup.scenario);
+        }
         self.sessions.judge_from(self.now);
     }
 

@@ -9,6 +9,7 @@ use slackwater_scenarios::presets::{Efficiencies, KvPrecision, Precision, Preset
 use super::errors::Compared;
 use super::rows::Measured;
 use crate::experiment::{Answer, Description, Experiment, Row};
+use crate::limits::VllmDefaults;
 use crate::replay::{Drive, replay};
 
 /// What is compared.
@@ -39,9 +40,6 @@ pub struct Case {
     experiment: Experiment,
 }
 
-/// vLLM's own defaults for a server on a GPU of 70 GiB and more (vllm-project/vllm#12369); sglang's chunk is as large.
-const MAX_NUM_SEQS: u32 = 1024;
-const MAX_NUM_BATCHED_TOKENS: u32 = 8192;
 /// The public runner (SemiAnalysisAI/InferenceX) sends ten requests for each in flight.
 const REQUESTS_A_CLIENT: u32 = 10;
 
@@ -50,7 +48,7 @@ const MOST_IN_FLIGHT: u32 = 10_000;
 
 /// What the file does not say.
 pub(super) const ASSUMED: [&str; 6] = [
-    "servers: 8,192 tokens and 1,024 sequences a step, no prefix cache, batches fixed one step ahead, 0.9 of the memory",
+    "servers: vLLM's defaults (8,192 tokens and 1,024 sequences a step on GPUs of 70 GiB and more), no prefix cache, batches fixed one step ahead, 0.9 of the memory",
     "fp4 is mxfp4 for gpt-oss and nvfp4 for others; no precision given: as published",
     "KV cache in 8 bits where the public runner's script says so (Llama-3.1-70B; gpt-oss on B200; MiniMax on H200) and in \
      NVIDIA's own FP8 checkpoints, else in 16",
@@ -119,7 +117,10 @@ impl Case {
         let gpu = row.system.split('_').next().unwrap_or_default();
         let model = model_name(&row.model_path)?;
         let preset = Preset::named(gpu, model, Path::new(""), Setting::default());
-        let experts = preset.map_err(|error| error.problem)?.model.experts.is_some();
+        let preset = preset.map_err(|error| error.problem)?;
+        let experts = preset.model.experts.is_some();
+        // sglang's chunk is as large.
+        let limits = VllmDefaults::on(Some(&preset.gpu));
         let concurrency = need(whole(row.concurrency), "concurrency")?;
         if concurrency > MOST_IN_FLIGHT {
             return Err(format!("more than {MOST_IN_FLIGHT} requests in flight"));
@@ -143,8 +144,8 @@ impl Case {
             // The preset's own keys for what runs: contexts half way through the answer, experts of the whole batch.
             context_tokens: lengths.0 + lengths.1 / 2,
             experts_batch: concurrency,
-            max_num_seqs: MAX_NUM_SEQS,
-            max_num_batched_tokens: MAX_NUM_BATCHED_TOKENS,
+            max_num_seqs: limits.max_num_seqs,
+            max_num_batched_tokens: limits.max_num_batched_tokens,
             ..Setting::default()
         };
         let preset = Preset::named(gpu, model, Path::new(""), setting).map_err(|error| error.problem)?;

@@ -1,5 +1,7 @@
 //! What was found, as the presets keep it (`scenarios/presets/efficiencies.toml`).
 
+use std::collections::BTreeSet;
+
 use slackwater_scenarios::presets::{Efficiencies, Efficiency, HeldOut, OffBy};
 
 use super::errors::Errors;
@@ -9,23 +11,35 @@ use super::held_out::{GroupResult, Silicon};
 /// that the better one had there.
 #[must_use]
 pub fn entries(found: &Silicon) -> Vec<Efficiency> {
-    found.groups.iter().filter_map(entry).collect()
+    found.groups.iter().filter_map(|group| entry(group, found)).collect()
 }
 
-fn entry(group: &GroupResult) -> Option<Efficiency> {
+/// The pairs of GPU and model that a group's fit sees: its own, or those of the generation where it has but one model.
+fn pairs(group: &GroupResult, found: &Silicon) -> Vec<String> {
+    let alone = group.models.len() < 2;
+    let seen = |other: &&GroupResult| {
+        other.group == group.group || (alone && other.group.generation == group.group.generation)
+    };
+    let sets = found.groups.iter().filter(seen).flat_map(|group| &group.sets);
+    let pairs: BTreeSet<String> = sets.map(|set| format!("{} {}", set.gpu, set.model)).collect();
+    pairs.into_iter().collect()
+}
+
+fn entry(group: &GroupResult, found: &Silicon) -> Option<Efficiency> {
     let refitted = group.refitted.as_ref()?;
     let (fitted, general) = (refitted.models_held_out?, group.one_fit?);
     let other = Efficiency::not_measured();
-    let (reached, errors, source) = if score(&fitted) < score(&general) {
+    let (reached, errors, source, fitted_to) = if score(&fitted) < score(&general) {
         let source = format!("fitted to {}", group.fitted_to.join(", "));
-        (rounded(refitted.reached), fitted, source)
+        (rounded(refitted.reached), fitted, source, pairs(group, found))
     } else {
-        (other.reached, general, format!("{}, which no fit beat here", other.source))
+        (other.reached, general, format!("{}, which no fit beat here", other.source), Vec::new())
     };
     Some(Efficiency {
         generation: Some(group.group.generation),
         formats: vec![group.group.format.clone()],
         source,
+        fitted_to,
         reached,
         held_out: Some(HeldOut {
             rows: u32::try_from(errors.rows).unwrap_or(u32::MAX),

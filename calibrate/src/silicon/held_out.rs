@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use serde::Serialize;
-use slackwater_scenarios::presets::{Efficiencies, Efficiency, Generation};
+use slackwater_scenarios::presets::{Efficiencies, Efficiency, Generation, HeldOut};
 
 use super::case::{Case, cases};
 use super::errors::{Compared, Errors};
@@ -68,8 +68,14 @@ pub struct GroupResult {
     pub models: Vec<String>,
     /// The models that a fit for it sees: its own, or all of the generation where it has but one.
     pub fitted_to: Vec<String>,
-    /// The presets of this version, which have seen all of it.
+    /// The presets of this version.
     pub presets: Option<Errors>,
+    /// The same on the pairs of GPU and model that their efficiencies were fitted to.
+    pub pairs_fitted: Option<Errors>,
+    /// The same on the other pairs.
+    pub pairs_not_fitted: Option<Errors>,
+    /// How far off they were on models that they were not fitted to, as every answer on such a preset says.
+    pub said: Option<HeldOut>,
     /// The one fit on an H100 that stands where nothing was measured.
     pub one_fit: Option<Errors>,
     /// Fitted anew; `None` when that was not asked for.
@@ -89,6 +95,8 @@ pub struct Set {
     pub model: String,
     /// How its weights are stored.
     pub precision: String,
+    /// Whether the efficiencies of this version's presets were fitted to the pair.
+    pub fitted: bool,
     /// How far off.
     pub errors: Errors,
 }
@@ -175,26 +183,32 @@ fn group_result(
     let of_vllm = || ours.iter().copied().filter(|row| row.backend == "vllm");
     let general = Efficiency::not_measured().reached;
     let one_fit = compare(&vllm, options.seed, |_| general);
+    let shipped = Efficiency::of(group.generation, &group.format);
+    let fitted = |row: &&Compared| shipped.was_fitted_to(&row.gpu, &row.model);
     GroupResult {
         models: own,
         fitted_to,
         presets: Errors::of(of_vllm()),
+        pairs_fitted: Errors::of(of_vllm().filter(fitted)),
+        pairs_not_fitted: Errors::of(of_vllm().filter(|row| !fitted(row))),
+        said: shipped.held_out.clone(),
         one_fit: Errors::of(&one_fit),
         refitted: options.refit.then(|| refit(&group, &vllm, all, options)),
         sglang: Errors::of(ours.iter().copied().filter(|row| row.backend != "vllm")),
-        sets: sets(of_vllm()),
+        sets: sets(of_vllm(), &shipped),
         group,
     }
 }
 
-fn sets<'a>(rows: impl Iterator<Item = &'a Compared> + Clone) -> Vec<Set> {
+fn sets<'a>(rows: impl Iterator<Item = &'a Compared> + Clone, shipped: &Efficiency) -> Vec<Set> {
     let key = |row: &Compared| (row.gpu.clone(), row.model.clone(), row.precision.clone());
     let keys: BTreeSet<_> = rows.clone().map(key).collect();
     keys.into_iter()
         .filter_map(|found| {
             let errors = Errors::of(rows.clone().filter(|row| key(row) == found))?;
             let (gpu, model, precision) = found;
-            Some(Set { gpu, model, precision, errors })
+            let fitted = shipped.was_fitted_to(&gpu, &model);
+            Some(Set { gpu, model, precision, fitted, errors })
         })
         .collect()
 }
@@ -237,7 +251,7 @@ fn refit(group: &Group, cases: &[&Case], all: &[Case], options: SiliconOptions) 
         reached,
         fitted: Errors::of(&compare(cases, options.seed, |_| reached)),
         models_held_out: Errors::of(&by_model),
-        sets_held_out: sets(by_model.iter()),
+        sets_held_out: sets(by_model.iter(), &Efficiency::of(group.generation, &group.format)),
         pairs_held_out: Errors::of(&by_pair),
     }
 }

@@ -236,6 +236,14 @@ fn the_shared_file_gives_the_published_figures() {
                 assert!((median - published).abs() < 0.6, "{generation} {format}: {median} {published}");
             }
         }
+        // What the list says that it was fitted to is what the file has.
+        let fitted = group.pairs_fitted.map_or(0, |errors| errors.rows);
+        let other = group.pairs_not_fitted.map_or(0, |errors| errors.rows);
+        assert_eq!(
+            (fitted, other),
+            if format == "bf16" && generation == "Blackwell" { (0, rows) } else { (rows, 0) }
+        );
+        assert_eq!(group.said.as_ref().map(|said| said.rows as usize), Some(rows));
         // The presets' list was written from this file: the same rows and models, and where no fit was better, this error.
         let entry = Efficiency::of(group.group.generation, format);
         let held_out = entry.held_out.expect("measured");

@@ -46,6 +46,20 @@ fn what_is_not_given_is_assumed_in_words() {
     for name in ["max_num_batched_tokens", "block_size", "KV cache"] {
         assert!(assumed.contains(name), "{assumed}");
     }
+    // A server on a large GPU has larger limits where nobody set them, but not an A100.
+    for (gpu, seqs, tokens, words) in [
+        ("NVIDIA H100 80GB HBM3", 1024, 8192, "vLLM's default on a GPU of 70 GiB and more"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", 1024, 8192, "of 70 GiB and more"),
+        ("A100-80", 256, 2048, "of less than 70 GiB, and on an A100"),
+        ("NVIDIA GeForce RTX 4090", 256, 2048, "of less than 70 GiB"),
+        ("Unheard-1", 256, 2048, "this one is not known"),
+    ] {
+        let mut read = read.clone();
+        (read.about.gpu, read.about.max_num_seqs) = (Some(gpu.to_owned()), None);
+        let (profile, assumed) = limits(&read, structure);
+        assert_eq!((profile.max_num_seqs, profile.max_num_batched_tokens), (seqs, tokens), "{gpu}");
+        assert!(assumed.iter().filter(|said| said.contains(words)).count() == 2, "{gpu}: {assumed:?}");
+    }
     // Two requests alone: nothing waits, so the first token of each comes after its own step.
     let replayed = replay(&read, &profile, Drive::Open, 1).unwrap();
     assert!(replayed.iter().all(|replayed| replayed.answer.is_some()));

@@ -6,6 +6,7 @@ mod actuals;
 mod catalog;
 mod files;
 mod history;
+mod measured;
 mod mistakes;
 mod plans;
 mod presets;

@@ -14,9 +14,9 @@ use crate::{at, slackwater, stderr, stdout};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server that is killed if the test does not see it end.
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    address: String,
+    pub(crate) address: String,
     /// What it printed before that, and what it prints from then on.
     before: Vec<String>,
     lines: Receiver<String>,
@@ -30,7 +30,7 @@ impl Drop for Running {
 }
 
 impl Running {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_slackwater"))
             .args(arguments)
             .stderr(Stdio::piped())

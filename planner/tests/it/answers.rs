@@ -330,3 +330,83 @@ fn what_no_simulation_is_needed_for_is_said_too() {
     assert!(missed.nearest[0].contains("wider service level"), "{:?}", missed.nearest);
     assert!(missed.nearest.iter().all(|way| !way.contains("100 %")), "{:?}", missed.nearest);
 }
+
+/// A profile measured on so long a prompt, and off by so much on what was held out.
+fn calibrated(prompt_tokens: u32, in_flight: u32, off: f64) -> String {
+    format!(
+        "from.engine.calibration={{ date = \"2026-11-23\", requests = 300, prompt_tokens_up_to = {prompt_tokens}, \
+         context_tokens_up_to = 1000000, in_flight_up_to = {in_flight}, hold_out = {{ requests = 40, ttft_mean = 0.0, tpot_mean = \
+         {off:?}, e2e_mean = 0.0 }} }}"
+    )
+}
+
+/// Catches: a GO that rests on prompts, or on loads, that nobody measured; a condition where all was measured; in the plan and
+/// in a later look at it.
+#[test]
+fn beyond_the_measured_reach_nothing_is_promised() {
+    let ask = |calibration: &str| {
+        let Answered { planned, kit, .. } = answer(OFFICE, &[calibration]);
+        let start = planned.recommended.as_ref().unwrap().start_s;
+        let now_ns = kit.start_ns + (start * 1e9) as i64;
+        let checked = check(&planned, &kit, &Question { now_ns, ..Question::default() }).unwrap();
+        (planned, checked)
+    };
+    let (within, checked) = ask(&calibrated(1_000_000, 1000, 0.01));
+    assert_eq!((within.answer, within.reach.len()), (Answer::Go, 1), "{:?}", within.reasons);
+    assert_eq!(within.reach[0].beyond, 0);
+    assert!(within.fleet.measured && checked.safe && checked.conditions.is_empty(), "{checked:?}");
+    let says = |lines: &[String], words: &str| lines.iter().any(|line| line.contains(words));
+    assert!(says(&within.warnings, "was measured on 2026-11-23, and off by +0.0 % in TTFT, +1.0 % in TPOT"));
+    assert!(says(&checked.warnings, "was measured on 2026-11-23"));
+
+    for (calibration, words) in [
+        (calibrated(100, 1000, 0.01), "for prompts of up to 100"),
+        (calibrated(1_000_000, 1, 0.01), "in flight of up to 1 "),
+    ] {
+        let (beyond, checked) = ask(&calibration);
+        assert_eq!(beyond.answer, Answer::Conditional, "{:?}", beyond.reasons);
+        assert!(says(&beyond.reasons, words), "{:?}", beyond.reasons);
+        assert!(beyond.recommended.is_some(), "the window is still there to be seen");
+        assert!(checked.safe && says(&checked.conditions, words), "{checked:?}");
+    }
+    let (plain, checked) = {
+        let Answered { planned, kit, .. } = answer(OFFICE, &[]);
+        let now_ns = kit.start_ns;
+        let checked = check(&planned, &kit, &Question { now_ns, ..Question::default() }).unwrap();
+        (planned, checked)
+    };
+    assert!(plain.reach.is_empty() && checked.conditions.is_empty() && checked.warnings.is_empty());
+}
+
+/// Catches: a capacity table, or a check, that takes a measured profile as exact.
+#[test]
+fn what_a_profile_is_off_by_is_in_the_capacity_and_the_check() {
+    let exact = answer(OFFICE, &[]);
+    let off = answer(OFFICE, &[&calibrated(1_000_000, 1000, 0.2)]);
+    let one = |answered: &Answered| answered.planned.capacity[0];
+    let (exact, off_by) = (one(&exact), one(&off));
+    // A fifth either way, times 1.645: a factor of 1.39 (TTFT and TPOT bounds are far, so the rate goes with the speed).
+    assert!(off_by.low < 0.85 * exact.low && off_by.high > 1.15 * exact.high, "{off_by:?} {exact:?}");
+    assert!((off_by.rate_per_s / exact.rate_per_s - 1.0).abs() < 0.15, "{off_by:?} {exact:?}");
+
+    let scenario = Scenario::parse_with(OFFICE, "test.toml", &[calibrated(1_000_000, 1000, 0.2)]).unwrap();
+    let sample = slackwater_planner::capacity::sample(&scenario).unwrap();
+    let plain = Scenario::parse(OFFICE, "test.toml").unwrap();
+    let table =
+        |scenario: &Scenario| slackwater_planner::capacity::capacity(scenario, &sample, 1..=1).unwrap()[0];
+    let (wide, narrow) = (table(&scenario), table(&plain));
+    assert_eq!(wide.rate_per_s, narrow.rate_per_s);
+    assert!(wide.low < 0.85 * narrow.low && wide.high > 1.15 * narrow.high, "{wide:?} {narrow:?}");
+
+    // The kit holds the measurement, so the trials of a check are of engines as far off as those of the plan.
+    let now_ns = off.kit.start_ns + 3600 * 1_000_000_000 * 3;
+    let ask = |kit| check(&off.planned, kit, &Question { now_ns, ..Question::default() }).unwrap();
+    let mut known = off.kit.clone();
+    let at = known.scenario.find("tpot_mean = 0.2").expect("the calibration is in the kit");
+    known.scenario.replace_range(at..at + 15, "tpot_mean = 0.0");
+    let (off, known) = (ask(&off.kit), ask(&known));
+    assert!(
+        off.options[0].duration_p95_s != known.options[0].duration_p95_s
+            || off.options[0].missed != known.options[0].missed
+    );
+}

@@ -216,7 +216,10 @@ fn a_measured_profile_is_off_in_each_future_by_what_it_was_off() {
     assert!((sd / 0.08 - 1.0).abs() < 0.12 && mean.abs() < 0.013, "{mean} {sd}");
     let again = futures.scenario(&base, 5, DAY, 2 * DAY);
     assert!((again.from.step_time_factor.ln() - logs[5]).abs() < 1e-12, "one future, one engine");
-    base.to.engine.source = "another measurement".to_owned();
+    base.to.engine.source = "the same with another limit".to_owned();
+    let drawn = futures.scenario(&base, 5, 0, DAY);
+    assert!((drawn.to.step_time_factor / drawn.from.step_time_factor - 2.0).abs() < 1e-9, "one measurement");
+    base.to.engine.calibration.as_mut().unwrap().date = "2026-01-02".to_owned();
     let drawn = futures.scenario(&base, 5, 0, DAY);
     assert!((drawn.to.step_time_factor / drawn.from.step_time_factor - 2.0).abs() > 1e-6);
 }

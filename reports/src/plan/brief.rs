@@ -307,6 +307,12 @@ fn trust(planned: &Planned) -> Vec<String> {
     };
     let mut lines =
         vec![if profiles.is_empty() { measured.to_owned() } else { format!("{measured}: {profiles}") }];
+    let mut errors: Vec<&str> = [&fleet.profiles.0, &fleet.profiles.1]
+        .into_iter()
+        .filter_map(|source| slackwater_scenarios::EngineProfile::preset_error(source))
+        .collect();
+    errors.dedup();
+    lines.extend(errors.into_iter().map(|said| format!("presets like it were {said}")));
     lines.push(if history.kind == "recorded" {
         let ends =
             history.ends.as_ref().map_or_else(String::new, |ends| format!(", until {}", when::moment(ends)));

@@ -7,7 +7,7 @@ use slackwater_planner::planned::{Answer, Matching, Planned};
 use super::brief::{Brief, brief};
 use super::tables::{self, Table};
 use super::{PLAN_PLOTS, words};
-use crate::format::{count, duration, figure, latency, share, token_time};
+use crate::format::{count, duration, figure, latency, sentence, share, token_time};
 use crate::html::{escape, head, table};
 use crate::plots::{Form, Style, Theme, themeable};
 use crate::write::ReportContext;
@@ -121,17 +121,6 @@ fn lines(page: &mut String, title: &str, all: &[String], class: &str) {
         let _ = writeln!(page, "<li>{}</li>", prose(line));
     }
     page.push_str("</ul></div>\n");
-}
-
-/// With a capital and a full stop.
-fn sentence(text: &str) -> String {
-    let mut chars = text.trim().chars();
-    let first = chars.next().map(|c| c.to_uppercase().collect::<String>()).unwrap_or_default();
-    let mut said = format!("{first}{}", chars.as_str());
-    if !said.ends_with(['.', '!', '?', ':']) {
-        said.push('.');
-    }
-    said
 }
 
 /// Text in which a number keeps its unit.

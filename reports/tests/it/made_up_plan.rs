@@ -181,6 +181,7 @@ pub(crate) fn go() -> Planned {
             },
         ],
         sensitivity: sensitivity(),
+        reach: Vec::new(),
         bands: vec![Band {
             figure: slackwater_policy::Figure::TtftP99,
             limit: 1.57,

@@ -81,6 +81,9 @@ pub struct Efficiency {
     pub formats: Vec<String>,
     /// Where the numbers come from, in a few words.
     pub source: String,
+    /// The pairs of GPU and model that it was fitted to, as `H100 qwen3-32b`; empty: it was fitted to none of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fitted_to: Vec<String>,
     /// The numbers.
     pub reached: Efficiencies,
     /// How far off; `None`: nobody measured.
@@ -95,6 +98,13 @@ struct List {
 }
 
 impl Efficiency {
+    /// Whether this pair of GPU and model had a part in the numbers.
+    #[must_use]
+    pub fn was_fitted_to(&self, gpu: &str, model: &str) -> bool {
+        let pair = format!("{gpu} {model}");
+        self.fitted_to.contains(&pair)
+    }
+
     /// All entries.
     #[must_use]
     pub fn all() -> Vec<Self> {

@@ -1,19 +1,19 @@
-//! In a scenario: `engine = { gpu = "H100", model = "qwen3-14b" }` becomes a profile.
+//! In a scenario: `engine = { gpu = "H100", model = "qwen3-14b" }` becomes a profile, and so does `{ file = "engine.toml" }`.
 //!
 //! Two passes, because the scenario's table borrows the texts it was read from: the first takes the preset's keys out and
-//! computes each profile as a text, the second reads these texts into the table. A key of the profile that stands beside
-//! the preset's keys was measured, or is known better, and stays.
+//! computes each profile as a text (of a file: reads it), the second reads these texts into the table. A key of the profile
+//! that stands beside these keys is known better, and stays.
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::profile_file::{self, FILE};
 use super::{KvPrecision, Precision, Preset, PresetError, Setting};
 use crate::document::{Mistake, Table, Value, set_place};
-use crate::engine_names::note_changes;
+use crate::engine_names::take_the_rest;
 use crate::places::Places;
 
 /// The keys of a preset, in the order the JSON Schema lists them.
@@ -51,11 +51,16 @@ pub(crate) fn take(table: &mut Table<'_>, places: &Places) -> Result<Vec<Expansi
             }
             let place = engine.span();
             let DeValue::Table(engine) = engine.get_mut() else { continue };
+            let name = name.get_ref().to_string();
+            let key = format!("{section}.{name}");
+            if let Some(file) = engine.remove(FILE) {
+                let (title, text) = profile_file::read(&key, &file, engine, places)?;
+                expansions.push(Expansion { section, name, place, title, text });
+                continue;
+            }
             if !KEYS.iter().any(|key| engine.contains_key(*key)) {
                 continue;
             }
-            let name = name.get_ref().to_string();
-            let key = format!("{section}.{name}");
             let reader = Reader { key: &key, place: place.clone(), engine, places };
             let preset = reader.preset(width)?;
             let profile = preset.profile().map_err(|error| reader.mistake(error))?;
@@ -81,7 +86,7 @@ impl Expansion {
         let parsed = DeTable::parse(&self.text).map_err(|error| Mistake {
             span: self.place.clone(),
             key: Some(key.clone()),
-            message: format!("`{key}`: this preset can't be read: {}", error.message()),
+            message: format!("`{key}`: this profile can't be read: {}", error.message()),
             help: Some("report this as a bug".into()),
         })?;
         let mut profile = Spanned::new(self.place.clone(), DeValue::Table(parsed.into_inner()));
@@ -96,17 +101,12 @@ impl Expansion {
             .map(Spanned::get_mut);
         let Some(DeValue::Table(engine)) = engine else { return Ok(()) };
         keep_the_mark(engine, &profile);
-        note_changes(engine, &profile, &self.title);
-        for (key, value) in profile {
-            if !engine.contains_key(key.get_ref().as_ref()) {
-                engine.insert(key, value);
-            }
-        }
+        take_the_rest(engine, profile, &self.title);
         Ok(())
     }
 }
 
-/// A source of the user's own speaks for the user's numbers; the others are still the preset's.
+/// A source of the user's own speaks for the user's numbers; the others are still the preset's, or the file's.
 fn keep_the_mark(engine: &mut Table<'_>, profile: &Table<'_>) {
     let Some(DeValue::String(preset)) = profile.get("source").map(Spanned::get_ref) else { return };
     let Some(DeValue::String(source)) = engine.get_mut("source").map(Spanned::get_mut) else { return };
@@ -245,10 +245,8 @@ impl Reader<'_, '_> {
 
     /// A config.json named in the file lies relative to the file; one named in an override, to the working directory.
     fn folder(&self) -> std::path::PathBuf {
-        let in_file = self.engine.get("model").is_some_and(|model| self.places.is_in_file(&model.span()));
-        match Path::new(self.places.file_name()).parent() {
-            Some(folder) if in_file => folder.to_owned(),
-            _ => std::path::PathBuf::new(),
-        }
+        self.engine
+            .get("model")
+            .map_or_else(std::path::PathBuf::new, |model| self.places.folder_of(&model.span()))
     }
 }

@@ -111,6 +111,123 @@ fn a_config_json_lies_beside_the_scenario() {
     assert!(refused(&text).contains("cannot read the model's config.json"));
 }
 
+/// A profile as `slackwater calibrate --out` writes it: every table it may have.
+fn measured() -> EngineProfile {
+    use slackwater_scenarios::calibration::{Calibration, HoldOut};
+    EngineProfile {
+        source: "measured on qwen3-14b on 2026-11-23: 900 requests".into(),
+        c0_ms: 9.75,
+        prefix_caching: true,
+        calibration: Some(Calibration {
+            date: "2026-11-23".into(),
+            engine: Some("0.19.0".into()),
+            gpu: Some("H100".into()),
+            requests: 900,
+            prompt_tokens_up_to: 6000,
+            context_tokens_up_to: 8000,
+            in_flight_up_to: 192,
+            hold_out: Some(HoldOut { requests: 90, ttft_mean: 0.03, tpot_mean: -0.02, e2e_mean: 0.01 }),
+            intervals: [("c0_ms".to_owned(), [9.5, 10.0])].into(),
+            not_identified: vec!["c_kv_us".into()],
+        }),
+        ..EngineProfile::built_in("h100-qwen3-14b").unwrap()
+    }
+}
+
+#[test]
+fn a_measured_profile_is_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let measured = measured();
+    std::fs::create_dir(folder.path().join("engines")).unwrap();
+    let file = folder.path().join("engines/engine.toml");
+    std::fs::write(&file, toml::to_string(&measured).unwrap()).unwrap();
+    let path = folder.path().join("scenario.toml");
+    std::fs::write(&path, with("{ file = \"engines/engine.toml\" }")).unwrap();
+    let scenario = Scenario::load(&path).unwrap();
+    assert_eq!(scenario.from.engine, measured);
+    assert_eq!(scenario.to.engine, measured, "inherited");
+    // Written out it stands alone, and what the file says is part of it.
+    let written = scenario.to_toml();
+    let again = Scenario::parse(&written, "again.toml").unwrap();
+    assert_eq!((&again.from, again.to_toml()), (&scenario.from, written.clone()));
+    std::fs::write(&file, toml::to_string(&EngineProfile { c0_ms: 9.8, ..measured.clone() }).unwrap())
+        .unwrap();
+    assert_ne!(Scenario::load(&path).unwrap().to_toml(), written);
+
+    // A limit beside it is another setting of the same engine; a coefficient is no longer what was measured.
+    std::fs::write(&path, with("{ file = \"engines/engine.toml\", max_num_seqs = 64 }")).unwrap();
+    let limited = Scenario::load_with(&path, &["to.engine.c_kv_us=0.05"]).unwrap();
+    assert_eq!((limited.from.engine.max_num_seqs, limited.from.engine.c0_ms), (64, 9.8));
+    assert_eq!(limited.from.engine.calibration, measured.calibration);
+    assert!(
+        limited.from.engine.source.starts_with("engines/engine.toml with max_num_seqs set in the scenario; "),
+        "{}",
+        limited.from.engine.source
+    );
+    assert_eq!((limited.to.engine.c_kv_us, &limited.to.engine.calibration), (0.05, &None));
+    // By name, and in an override, where paths begin in the working directory.
+    let named = SHORT.replace("\"h100-qwen3-14b\"", "\"ours\"")
+        + &format!(
+            "[engines.ours]\nfile = {:?}\n[to.engine]\nbase = \"ours\"\nkv_blocks = 9000\n",
+            file.display()
+        );
+    let named = Scenario::parse(&named, "short.toml").unwrap();
+    assert_eq!((named.from.engine.c0_ms, named.to.engine.kv_blocks), (9.8, 9000));
+    assert_eq!(named.to.engine.calibration, measured.calibration);
+    let set = format!("from.engine={{ file = {:?} }}", file.display());
+    assert_eq!(Scenario::parse_with(SHORT, "elsewhere/short.toml", &[set]).unwrap().from.engine.c0_ms, 9.8);
+}
+
+#[test]
+fn mistakes_in_a_profile_file_name_both_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scenario.toml");
+    let refused = |engine: &str, profile: &str| {
+        std::fs::write(folder.path().join("engine.toml"), profile).unwrap();
+        std::fs::write(&path, with(engine)).unwrap();
+        Scenario::load(&path).unwrap_err().to_string()
+    };
+    let good = toml::to_string(&measured()).unwrap();
+    let file = "{ file = \"engine.toml\" }";
+    for (engine, profile, words) in [
+        (
+            "{ file = \"other.toml\" }",
+            good.clone(),
+            ["other.toml: cannot read the engine profile", "calibrate --out"],
+        ),
+        (
+            file,
+            good.replace("c0_ms", "c0_mss"),
+            ["engine.toml, line 3: unknown key `c0_mss`", "did you mean `c0_ms`?"],
+        ),
+        (file, good.replace("c0_ms = 9.75\n", ""), ["missing key `c0_ms`", "help"]),
+        (file, good.replace("9.75", "-9.75"), ["engine.toml: `profile.c0_ms`: -9.75", "give a number"]),
+        (file, "source = ".into(), ["engine.toml, line 1", "help"]),
+        (file, "[engines.x]\nc0_ms = 3\n".into(), ["unknown key `engines`", "help"]),
+        ("{ file = 3 }", good.clone(), ["expected a text in quotes", "help"]),
+        (
+            "{ file = \"engine.toml\", base = \"h100-qwen3-14b\" }",
+            good.clone(),
+            ["either a `file` or a `base`", "keep one"],
+        ),
+        (
+            "{ file = \"engine.toml\", gpu = \"H100\" }",
+            good.clone(),
+            ["either a `file` or a `gpu`", "keep one"],
+        ),
+    ] {
+        let said = refused(engine, &profile);
+        for word in words.iter().chain(&["scenario.toml:", "from.engine.file"]) {
+            assert!(said.contains(word), "{said}\nlacks {word}");
+        }
+    }
+    let large = "#".repeat((1 << 20) + 1);
+    assert!(refused(file, &large).contains("larger than"));
+    // What is beside the file is the scenario's own.
+    let said = refused("{ file = \"engine.toml\", c_0 = 9 }", &good);
+    assert!(said.contains("unknown key `c_0`") && said.contains("c0_ms"), "{said}");
+}
+
 #[test]
 fn mistakes() {
     for (engine, words) in [

@@ -14,6 +14,7 @@ mod forks;
 mod kit;
 mod ledgers;
 mod markov;
+mod reach;
 mod regressions;
 mod retries;
 mod rollouts;
