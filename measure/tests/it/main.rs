@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a failed test may panic, and says what it measured
 
+mod passive;
+mod startup;
+
 use std::time::Duration;
 
 use slackwater_calibrate::{Known, Part, fit_requests, held_out};
@@ -36,8 +39,12 @@ fn a_stand_in_gives_back_what_it_was_made_with() {
     assert!(identified >= 2, "{identified} coefficients are identified");
 }
 
+/// Loads of two tests at once would be measured as one.
+static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// How many coefficients are called identified; those are within this factor of the truth.
 fn measured(within: f64) -> usize {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let folder = std::env::temp_dir().join(format!("slackwater-measure-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join("engine.toml");
