@@ -72,6 +72,8 @@ pub enum PassiveError {
 /// Tokens without which an interval's mean is left out.
 const LEAST_GAPS: u32 = 20;
 const LEAST: usize = 24;
+/// So many intervals are fitted at the most; of more every second, third, ...
+const MOST: usize = 4000;
 /// Stretches of consecutive intervals; each fourth is held out.
 const STRETCHES: usize = 16;
 /// Blocks of the statistics, as for requests.
@@ -203,6 +205,9 @@ pub fn fit_watched(
         .filter(|(it, out)| usable(it) && !**out)
         .map(|(it, _)| it)
         .collect();
+    // More say no more of four coefficients, and take their time.
+    let fitted_intervals: Vec<&Interval> =
+        fitted_intervals.iter().step_by(fitted_intervals.len().div_ceil(MOST)).copied().collect();
     say(&format!("fitting {} intervals", fitted_intervals.len()));
     // What scheduling is does not show in means; vLLM's newer default is taken.
     let structure = Structure {

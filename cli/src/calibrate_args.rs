@@ -9,6 +9,9 @@ pub(crate) const EXIT_CODES: &str = "Exit codes:
   1  the input can't be used
   2  wrong arguments";
 
+/// What says how to load a server makes no sense where none is loaded.
+pub(crate) const OF_A_LOAD: [&str; 5] = ["record", "budget_s", "max_rate", "most_at_once", "longest"];
+
 /// Arguments of `calibrate`.
 #[derive(Debug, Args)]
 pub(crate) struct Calibrate {

@@ -27,13 +27,13 @@ use crate::output;
 pub(crate) struct Passive {
     /// Only watch a live server under its own traffic: it is sent nothing but requests for /metrics, /version and /v1/models. The
     /// profile is rougher than a measured one, and says so.
-    #[arg(long, help_heading = "Watching")]
+    #[arg(long, help_heading = "Watching", conflicts_with_all = crate::calibrate_args::OF_A_LOAD)]
     pub(crate) passive: bool,
 
     /// How long to watch; with --prometheus, how far to look back.
     #[arg(long = "for", value_name = "SECONDS", requires = "passive", help_heading = "Watching",
           default_value = "600", default_value_if("prometheus", clap::builder::ArgPredicate::IsPresent, "21600"),
-          value_parser = clap::value_parser!(u64).range(10..=2_592_000))]
+          value_parser = clap::value_parser!(u64).range(10..=604_800))]
     pub(crate) lasts_s: u64,
 
     /// How often to look.
@@ -125,12 +125,15 @@ fn looked_at(arguments: &Calibrate) -> anyhow::Result<Option<(Counters, Server, 
     }
     let say = |text: &str| output::say(text);
     let counters = runtime.block_on(async {
-        let watching =
-            watch(&server, Duration::from_secs(options.lasts_s), Duration::from_secs(options.every), &say);
-        tokio::select! {
-            done = watching => done.map_err(anyhow::Error::from),
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; nothing was written")),
-        }
+        let enough = async {
+            // Without a way to hear of it, Ctrl-C ends the program as ever.
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            output::say("interrupted: what was seen so far is fitted");
+        };
+        let (lasts, every) = (Duration::from_secs(options.lasts_s), Duration::from_secs(options.every));
+        watch(&server, lasts, every, enough, &say).await
     })?;
     Ok(Some((counters, server, gpu)))
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use slackwater_exec::deployment::EngineKind;
 use slackwater_measure::{Restart, Restarts, StartPhase, start_phases, time_restarts};
 use slackwater_planner::actual::Measured;
+use slackwater_scenarios::Scenario;
 
 use crate::calibrate_args::Calibrate;
 use crate::output;
@@ -19,7 +20,7 @@ use crate::report::update;
 pub(crate) struct Startup {
     /// Start the command behind `--` as often as wanted, await its health at --url, ask it once, stop it, and tell how long each took as a
     /// scenario has it: startup, warm_up, stop.
-    #[arg(long, requires = "command", conflicts_with = "passive", help_heading = "Start-up")]
+    #[arg(long, requires = "command", conflicts_with = "passive", conflicts_with_all = crate::calibrate_args::OF_A_LOAD, help_heading = "Start-up")]
     startup: bool,
 
     /// The phases that an engine's log tells (weights, compilation, graph capture), without starting anything.
@@ -139,6 +140,10 @@ pub(crate) fn startup(arguments: &Calibrate) -> anyhow::Result<()> {
         Some(folder) => std::path::absolute(folder)?,
         None => std::env::temp_dir().join(format!("slackwater-startup-{port}")),
     };
+    if let Some(scenario) = &options.update {
+        // What is wrong with it is better known before than after minutes of restarts.
+        Scenario::load(scenario)?;
+    }
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let restarts = Restarts {
         command: options.command.clone(),
@@ -161,18 +166,26 @@ pub(crate) fn startup(arguments: &Calibrate) -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     let say = |text: &str| output::say(text);
-    let done = runtime.block_on(time_restarts(&restarts, interrupted(), &say))?;
+    let done = runtime.block_on(async {
+        let interrupted = interrupted().context("can't listen for signals")?;
+        time_restarts(&restarts, interrupted, &say).await.map_err(anyhow::Error::from)
+    })?;
     tell(arguments, &done)
 }
 
-/// Ctrl-C, or SIGTERM.
-async fn interrupted() {
+/// Ends at Ctrl-C, SIGTERM, or when the terminal is gone; listened for from now on, before anything is started.
+fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+    })
 }
 
 fn tell(arguments: &Calibrate, done: &[Restart]) -> anyhow::Result<()> {

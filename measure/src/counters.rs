@@ -254,6 +254,12 @@ impl Counters {
             return Err(CountersError::TooFew { looks: most });
         }
         let began = self.looks.values().filter_map(|looks| looks.keys().next()).min().copied().unwrap_or(0);
+        let said = self.looks.values().flat_map(BTreeMap::values).flatten();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a cast saturates
+        let capacity = said
+            .filter(|((field, _), _)| *field == Field::KvCapacity)
+            .map(|(_, tokens)| *tokens as u64)
+            .next_back();
         let mut watched = Watched::default();
         let (mut restarts, mut engines) = (0_usize, 0_usize);
         for (which, looks) in std::mem::take(&mut self.looks) {
@@ -278,6 +284,7 @@ impl Counters {
             let blocks = (tokens / f64::from(*block_size)) as u32;
             about.num_gpu_blocks = about.num_gpu_blocks.or(Some(blocks));
         }
+        about.kv_cache_tokens = about.kv_cache_tokens.or(capacity);
         let sizes: BTreeSet<u64> = self.cache.values().map(|(tokens, _)| tokens.to_bits()).collect();
         if sizes.len() > 1 {
             watched.notes.push("the engines' KV caches differ in size: the first one's is taken".to_owned());

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// So many looks in a row that fail are the end.
 const PATIENT: u32 = 5;
 
-/// Looks at the server's counters for so long, so often. `say` is told now and then how far it has come.
+/// Looks at the server's counters for so long, so often, or until `enough` has come. `say` is told now and then how far it is.
 ///
 /// # Errors
 /// When the server does not answer several times in a row; whatever was seen before is lost then.
@@ -20,10 +20,12 @@ pub async fn watch(
     server: &Server,
     lasts: Duration,
     every: Duration,
+    enough: impl Future<Output = ()>,
     say: &(dyn Fn(&str) + Sync),
 ) -> Result<Counters, AskError> {
     let base = Base::parse(&server.url).map_err(|_| AskError::Url(server.url.clone()))?;
     let mut counters = Counters::default();
+    tokio::pin!(enough);
     let began = Instant::now();
     let (mut due, mut silent, mut said) = (Duration::ZERO, 0, Duration::ZERO);
     loop {
@@ -58,6 +60,9 @@ pub async fn watch(
         while due <= began.elapsed() {
             due += every;
         }
-        tokio::time::sleep_until((began + due).into()).await;
+        tokio::select! {
+            () = tokio::time::sleep_until((began + due).into()) => {}
+            () = &mut enough => return Ok(counters),
+        }
     }
 }

@@ -24,7 +24,8 @@ fn replica(port: u16) -> Vec<String> {
 fn runs(mark: &str) -> bool {
     slackwater_exec::procfs::pids().into_iter().any(|pid| {
         let arguments = slackwater_exec::procfs::arguments(pid);
-        arguments.iter().any(|argument| argument == mark) && arguments.iter().any(|it| it == "replica")
+        let has = |word: &str| arguments.iter().any(|argument| argument == word);
+        has(mark) && has("replica") && !has("calibrate")
     })
 }
 
@@ -33,7 +34,7 @@ fn restarts_of_a_stand_in_become_the_keys_of_a_scenario() {
     let folder = tempfile::tempdir().expect("a folder");
     let scenario = folder.path().join("fleet.toml");
     let text = "[fleet]\nreplicas = 3\n[from]\nengine = 'a100-llama-3.1-8b'\n[to]\n# As long as it seems.\nstartup = '90s'\n\
-                [traffic.generate]\nrate = 1.0\nduration = '10m'\n";
+                [traffic.generate]\nrate_per_s = 1.0\nduration = '10m'\n";
     fs::write(&scenario, text).expect("written");
     let port = free_port();
     let (url, state) = (format!("http://127.0.0.1:{port}"), folder.path().join("state"));
@@ -157,6 +158,176 @@ fn a_gateways_log_is_fitted_like_a_measurement() {
     assert_eq!(profile["calibration"]["watched"].as_bool(), Some(true));
     let off = profile["calibration"]["hold_out"]["tpot_mean"].as_float().expect("held out");
     assert!(off.abs() < 0.05, "{profile}");
+}
+
+/// Half an hour of a replica, scraped every fifteen seconds: its steps take 10 ms and 0.2 ms more for each sequence, which swing between
+/// 2 and 40.
+fn scraped(now_s: f64) -> String {
+    let names = [
+        "vllm:inter_token_latency_seconds_sum",
+        "vllm:inter_token_latency_seconds_count",
+        "vllm:time_to_first_token_seconds_sum",
+        "vllm:time_to_first_token_seconds_count",
+        "vllm:e2e_request_latency_seconds_sum",
+        "vllm:e2e_request_latency_seconds_count",
+        "vllm:prompt_tokens_total",
+    ];
+    let mut counted = [0.0; 7];
+    let mut points = vec![String::new(); names.len()];
+    let keyed = slackwater_scenarios::Keyed::new(9);
+    for scrape in 0..118_u32 {
+        let decoding = 21.0 - 19.0 * (f64::from(scrape) / 9.0).cos();
+        // Clocks and machines are off by a little.
+        let off = 1.0 + 0.01 * (2.0 * keyed.uniform("clock", &[u64::from(scrape)]) - 1.0);
+        let gap_s = (0.010 + 0.0002 * decoding) * off;
+        let gaps = decoding * 15.0 / gap_s;
+        let requests = gaps / 99.0;
+        let up = [
+            decoding * 15.0,
+            gaps,
+            0.03 * requests,
+            requests,
+            (99.0 * gap_s + 0.03) * requests,
+            requests,
+            10.0 * requests,
+        ];
+        for (total, up) in counted.iter_mut().zip(up) {
+            *total += up;
+        }
+        let at_s = now_s - 1785.0 + 15.0 * f64::from(scrape);
+        for (points, total) in points.iter_mut().zip(counted) {
+            let _ = write!(points, "{}[{at_s:.3},\"{total}\"]", if points.is_empty() { "" } else { "," });
+        }
+    }
+    let rows: Vec<String> = names
+        .iter()
+        .zip(points)
+        .map(|(name, points)| {
+            format!(
+                "{{\"metric\":{{\"__name__\":\"{name}\",\"instance\":\"a:8000\"}},\"values\":[{points}]}}"
+            )
+        })
+        .collect();
+    format!(
+        "{{\"status\":\"success\",\"data\":{{\"resultType\":\"matrix\",\"result\":[{}]}}}}",
+        rows.join(",")
+    )
+}
+
+#[test]
+fn what_a_prometheus_server_has_recorded_is_fitted_and_marked_as_watched() {
+    let now_s =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    let (listener, answer) = (TcpListener::bind("127.0.0.1:0").expect("a free port"), scraped(now_s));
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(&stream).lines();
+            let first = lines.next().and_then(Result::ok).unwrap_or_default();
+            for _ in lines.map_while(Result::ok).take_while(|line| !line.is_empty()) {}
+            let body = if first.contains("increase") {
+                "{\"status\":\"success\",\"data\":{\"resultType\":\"vector\",\"result\":[]}}"
+            } else {
+                answer.as_str()
+            };
+            let mut stream = &stream;
+            // One that goes away in the middle is no fault of the test.
+            let _ = std::io::Write::write_all(
+                &mut stream,
+                format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    body.len()
+                )
+                .as_bytes(),
+            );
+        }
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("engine.toml");
+    let arguments = [
+        "calibrate",
+        "--passive",
+        "--prometheus",
+        &url,
+        "--for",
+        "1800",
+        "--out",
+        out.to_str().expect("plain"),
+    ];
+    let output = slackwater(&arguments);
+    let (told, said) = (stdout(&output), stderr(&output));
+    assert!(output.status.success(), "{said}");
+    assert!(
+        told.contains("rougher than a measurement") && told.contains("they are taken to be all alike"),
+        "{told}"
+    );
+    let profile: toml::Table = fs::read_to_string(&out).expect("written").parse().expect("TOML");
+    let number = |name: &str| profile[name].as_float().expect("a number");
+    assert!(
+        (number("c0_ms") / 10.0 - 1.0).abs() < 0.05 && (number("c_seq_us") / 200.0 - 1.0).abs() < 0.1,
+        "{told}"
+    );
+    let calibration = profile["calibration"].as_table().expect("it was fitted");
+    assert_eq!(calibration["watched"].as_bool(), Some(true));
+    assert!(profile["source"].as_str().expect("text").starts_with("watched only, so rougher"), "{profile}");
+    let unknown = calibration["not_identified"].as_array().expect("a list");
+    assert!(
+        unknown.iter().any(|name| name.as_str() == Some("c_kv_us")),
+        "no gauge tells of contexts: {profile}"
+    );
+}
+
+/// NVML by a library that the test builds; the stand-in holds the memory of the second of two GPUs.
+#[test]
+fn a_server_on_this_machine_has_its_gpu_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gpus = folder.path().join("gpus");
+    fs::create_dir_all(gpus.join("held")).expect("a folder");
+    fs::write(gpus.join("gpus"), "0 8192 Fake-GPU\n1 81559 NVIDIA H100 80GB HBM3\n").expect("written");
+    if !crate::run::fake_nvml(&gpus, &folder.path().join("libnvidia-ml.so.1")) {
+        println!("skipped: no C compiler (cc)");
+        return;
+    }
+    let port = free_port();
+    let url = format!("http://127.0.0.1:{port}");
+    let mut server = Command::new(env!("CARGO_BIN_EXE_slackwater"))
+        .args([
+            "replica",
+            "--listen",
+            &format!("127.0.0.1:{port}"),
+            "--gpu",
+            "1",
+            "--gpu-memory",
+            "50000",
+            "--fake-gpu",
+        ])
+        .arg(&gpus)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let asked = |more: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_slackwater"))
+            .args(["calibrate", "--passive", "--dry-run", "--url", &url])
+            .args(more)
+            .env("LD_LIBRARY_PATH", folder.path())
+            .output()
+            .expect("it runs");
+        (output.status.success(), stderr(&output))
+    };
+    let began = std::time::Instant::now();
+    let said = loop {
+        let (done, said) = asked(&[]);
+        if done || began.elapsed().as_secs() > 60 {
+            break said;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
+    let (_, told) = asked(&["--gpu", "H200"]);
+    server.kill().expect("it is there");
+    server.wait().expect("it ends");
+    let expected = "GPU: NVIDIA H100 80GB HBM3, 81559 MiB, driver 999.1; its preset is H100.";
+    assert!(said.contains(expected), "{said}");
+    assert!(!told.contains("driver"), "what was told is not asked for: {told}");
 }
 
 #[test]

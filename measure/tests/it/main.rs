@@ -45,9 +45,8 @@ static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 /// How many coefficients are called identified; those are within this factor of the truth.
 fn measured(within: f64) -> usize {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let folder = std::env::temp_dir().join(format!("slackwater-measure-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = folder.join("engine.toml");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("engine.toml");
     std::fs::write(&file, PROFILE).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (recorded, server) = runtime.block_on(async {
@@ -90,6 +89,5 @@ fn measured(within: f64) -> usize {
     let rest = held_out(&part, &fitted.profile, 1).unwrap().unwrap();
     let (measured, predicted) = (rest.measured.e2e_s.unwrap(), rest.predicted.e2e_s.unwrap());
     assert!((predicted.mean / measured.mean).ln().abs() < 0.5, "{rest:?}");
-    std::fs::remove_dir_all(&folder).unwrap();
     identified
 }

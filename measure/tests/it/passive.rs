@@ -66,7 +66,15 @@ fn nothing_is_sent_but_gets_of_three_pages() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let counters = runtime.block_on(async {
         let server = Server::ask(&url).await.unwrap();
-        watch(&server, Duration::from_millis(600), Duration::from_millis(100), &|_| {}).await.unwrap()
+        watch(
+            &server,
+            Duration::from_millis(600),
+            Duration::from_millis(100),
+            std::future::pending(),
+            &|_| {},
+        )
+        .await
+        .unwrap()
     });
     let watched = counters.watched(Description::default()).unwrap();
     assert!(watched.intervals.len() >= 3, "{watched:?}");
@@ -103,7 +111,8 @@ fn a_stand_in_under_a_load_that_changes_is_known_by_its_metrics() {
             }
             sent
         };
-        let watching = watch(&server, Duration::from_secs(50), Duration::from_secs(1), &|_| {});
+        let watching =
+            watch(&server, Duration::from_secs(50), Duration::from_secs(1), std::future::pending(), &|_| {});
         let (counters, sent) = tokio::join!(watching, loads);
         let base = slackwater_exec::http::Base::parse(&server.url).unwrap();
         let page = slackwater_exec::http::get(&base, "/metrics", Duration::from_secs(5)).await.unwrap().body;
