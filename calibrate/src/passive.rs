@@ -237,7 +237,7 @@ pub fn fit_watched(
     say("looking how well each coefficient is known");
     let (best, known) = identified(&objective, best, &free);
     let requests = total(|it| it.first_tokens);
-    let mut profile = objective.limits.clone();
+    let mut profile = objective.limits;
     put(&best.vector, &mut profile);
     profile.front_end = FrontEnd { inbound_ms: 0.0, outbound_ms: 0.0, ..profile.front_end };
     profile.front_end = front_end(watched, &drawn, &held_out, &profile, seed);

@@ -67,7 +67,7 @@ impl Interval {
     pub fn decoding_by_token(&self) -> f64 {
         let mean = self.decoding();
         let random = ((self.first_tokens + self.ended) / 12.0).min(mean);
-        let trend = self.running_change.powi(2).min(mean * mean) / 12.0;
+        let trend = self.running_change.powi(2).min(4.0 * mean * mean) / 12.0;
         (mean + (random + trend) / mean.max(1e-9)).max(1.0)
     }
 

@@ -44,7 +44,7 @@ pub(crate) enum Command {
     Validate(Validate),
     /// Measure a server that is out of rotation, or watch a live one, and write its engine profile; or time restarts.
     #[command(after_help = crate::calibrate_args::EXIT_CODES)]
-    Calibrate(Calibrate),
+    Calibrate(Box<Calibrate>),
     /// Carry a plan out on the replicas of this machine.
     #[command(after_help = crate::run_args::EXIT_CODES)]
     Run(Run),

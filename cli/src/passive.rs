@@ -167,7 +167,7 @@ fn tell_watched(
     let say = |text: &str| output::say(text);
     let fit = fit_watched(watched, arguments.seed, &say)?;
     if let Some(why) = &fit.too_even {
-        anyhow::bail!("{why}. No profile was written: it would be {}", fit.fitted.began_at);
+        anyhow::bail!("{why}. No profile was written");
     }
     let model = watched.about.model.as_deref().unwrap_or("a fleet");
     let what = format!("watched only, so rougher than measured: {model}");

@@ -22,6 +22,9 @@ pub struct Samples {
     pub points: Vec<(f64, f64)>,
 }
 
+/// A series: its metric and its labels.
+type Named = (String, BTreeMap<String, String>);
+
 /// Every sample of these metrics between two times (Unix seconds), of the replicas that `selector` names.
 ///
 /// # Errors
@@ -40,7 +43,7 @@ pub fn samples(
         });
     }
     let which = selected(names, &matchers);
-    let mut all: BTreeMap<(String, BTreeMap<String, String>), Vec<(f64, f64)>> = BTreeMap::new();
+    let mut all: BTreeMap<Named, Vec<(f64, f64)>> = BTreeMap::new();
     let mut begin_s = from_s;
     while begin_s < until_s {
         let end_s = (begin_s + CHUNK_S).min(until_s);
