@@ -395,7 +395,9 @@ fn why(coefficient: Coefficient, intervals: &[&Interval]) -> String {
             let (least, most) = range(intervals.iter().filter_map(|it| it.kv_tokens).collect());
             format!("the KV cache held {least:.0} to {most:.0} tokens: too few, or always as many a sequence")
         }
-        _ => format!("{fewest:.1} to {most:.1} sequences decoded at a time: too much alike"),
+        _ => format!(
+            "{fewest:.1} to {most:.1} sequences decoded at a time: too few, too much alike, or always with as much context each"
+        ),
     }
 }
 
