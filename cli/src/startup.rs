@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use slackwater_exec::deployment::EngineKind;
+use slackwater_exec::http::Base;
 use slackwater_measure::{Restart, Restarts, StartPhase, start_phases, time_restarts};
 use slackwater_planner::actual::Measured;
 use slackwater_scenarios::Scenario;
@@ -135,7 +136,8 @@ pub(crate) fn startup(arguments: &Calibrate) -> anyhow::Result<()> {
     }
     let url =
         arguments.url.as_deref().context("--startup needs --url: where the command's server listens")?;
-    let port = url.rsplit(':').next().unwrap_or_default().trim_end_matches('/').to_owned();
+    let port = Base::parse(url).map_err(anyhow::Error::msg)?.port();
+    let port = port.with_context(|| format!("`{url}` has no port; expected http://HOST:PORT"))?;
     let folder = match &options.state {
         Some(folder) => std::path::absolute(folder)?,
         None => std::env::temp_dir().join(format!("slackwater-startup-{port}")),

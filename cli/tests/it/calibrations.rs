@@ -345,7 +345,16 @@ fn mistakes_in_watching_are_named() {
         (&["calibrate", "--passive", "--log", "/no/such/log"], 1, "/no/such/log"),
         (&["calibrate", "--startup", "--url", "http://127.0.0.1:1"], 2, "COMMAND"),
         (
-            &["calibrate", "--startup", "--url", "http://127.0.0.1:1", "--", "/no/such/engine"],
+            &[
+                "calibrate",
+                "--startup",
+                "--url",
+                "http://127.0.0.1:1",
+                "--state",
+                env!("CARGO_TARGET_TMPDIR"),
+                "--",
+                "/no/such/engine",
+            ],
             1,
             "/no/such/engine",
         ),
