@@ -165,7 +165,7 @@ pub fn fit_steps(
 
 /// The intervals. While a better vector is met on the way, they are looked for anew, around that one: they are distances from
 /// the vector that is returned.
-fn identified<O: Objective>(
+pub(crate) fn identified<O: Objective>(
     objective: &O,
     mut best: Minimum,
     free: &[usize],

@@ -42,9 +42,9 @@ pub(crate) enum Command {
     /// Is the engine model right? Recorded servers beside what is predicted of them, after a fit to some of the data.
     #[command(after_help = crate::calibrate_args::EXIT_CODES)]
     Validate(Validate),
-    /// Measure a server that is out of rotation, and write its engine profile.
+    /// Measure a server that is out of rotation, or watch a live one, and write its engine profile; or time restarts.
     #[command(after_help = crate::calibrate_args::EXIT_CODES)]
-    Calibrate(Calibrate),
+    Calibrate(Box<Calibrate>),
     /// Carry a plan out on the replicas of this machine.
     #[command(after_help = crate::run_args::EXIT_CODES)]
     Run(Run),

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::Serialize;
-use slackwater_calibrate::{Experiment, Fitted, Known, Part, Rest, fit_requests, held_out};
+use slackwater_calibrate::{Description, Experiment, Fitted, Known, Part, Rest, fit_requests, held_out};
 use slackwater_measure::{Budget, Recorded, Server, measure, phases, what_it_does};
 use slackwater_reports::validation::{fitted_text, rest_text};
 use slackwater_scenarios::EngineProfile;
 use slackwater_scenarios::calibration::{Calibration, HoldOut};
 
 use crate::calibrate_args::Calibrate;
+use crate::gpu_identity::{Identified, identify};
 use crate::output;
 
 /// A result names what it came from.
@@ -28,12 +29,20 @@ struct Answer<'a> {
 }
 
 pub(crate) fn calibrate(arguments: &Calibrate) -> anyhow::Result<()> {
+    if arguments.startup.is_asked() {
+        return crate::startup::startup(arguments);
+    }
+    if arguments.passive.passive {
+        return crate::passive::passive(arguments);
+    }
     if let Some(rate) = arguments.max_rate {
         anyhow::ensure!(rate.is_finite() && rate > 0.0, "--max-rate {rate}: give requests a second above 0");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
-    let server = runtime.block_on(Server::ask(&arguments.url))?;
+    let url = arguments.url.as_deref().context("calibrate needs --url http://HOST:PORT")?;
+    let server = runtime.block_on(Server::ask(url))?;
     say_server(&server);
+    let gpu = identify(arguments, &server);
     let budget = Budget {
         lasts: Duration::from_secs(arguments.budget_s),
         max_rate: arguments.max_rate,
@@ -60,14 +69,18 @@ pub(crate) fn calibrate(arguments: &Calibrate) -> anyhow::Result<()> {
             _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; nothing was written")),
         }
     })?;
-    tell_limits(&mut recorded.experiment, arguments);
+    tell_limits(&mut recorded.experiment.about, arguments, &gpu);
     if let Some(folder) = &arguments.record {
         write_record(folder, &recorded.experiment)?;
     }
     let part = Part { experiment: &recorded.experiment, fitted: recorded.fitted.clone() };
     let fitted = fit_requests(std::slice::from_ref(&part), arguments.seed, &say)?;
     let rest = held_out(&part, &fitted.profile, arguments.seed)?;
-    let profile = profile(&fitted, rest.as_ref(), &server, arguments);
+    let what = format!("measured on {}", server.model);
+    let hold_out = rest.as_ref().and_then(hold_out);
+    let profile = profile(&what, &fitted, hold_out, server.version.clone(), &gpu);
+    // The load itself shares no prompts; what the server does with traffic that does is its own setting.
+    let profile = EngineProfile { prefix_caching: server.prefix_caching.unwrap_or(false), ..profile };
     let assumed = assumed(&recorded, &fitted);
     if arguments.json {
         return output::json(&Answer {
@@ -79,7 +92,6 @@ pub(crate) fn calibrate(arguments: &Calibrate) -> anyhow::Result<()> {
             version: env!("CARGO_PKG_VERSION"),
         });
     }
-    let toml = toml::to_string(&profile).context("this profile can't be written as TOML")?;
     let mut text = fitted_text(&fitted, &server.model);
     if let Some(rest) = &rest {
         text.push_str(&rest_text(rest));
@@ -87,6 +99,12 @@ pub(crate) fn calibrate(arguments: &Calibrate) -> anyhow::Result<()> {
     for assumed in &assumed {
         let _ = writeln!(text, "{assumed}.");
     }
+    tell(&profile, text, arguments)
+}
+
+/// Writes the profile, and says what is to be said of it.
+pub(crate) fn tell(profile: &EngineProfile, mut text: String, arguments: &Calibrate) -> anyhow::Result<()> {
+    let toml = toml::to_string(profile).context("this profile can't be written as TOML")?;
     match &arguments.out {
         Some(path) => {
             std::fs::write(path, toml).with_context(|| format!("cannot write {}", path.display()))?;
@@ -106,7 +124,7 @@ pub(crate) fn calibrate(arguments: &Calibrate) -> anyhow::Result<()> {
     }
 }
 
-fn say_server(server: &Server) {
+pub(crate) fn say_server(server: &Server) {
     let kv = server.kv.map_or("KV cache unknown".to_owned(), |(blocks, size)| {
         format!("{blocks} KV blocks of {size} tokens")
     });
@@ -120,13 +138,15 @@ fn say_server(server: &Server) {
 }
 
 /// What no server tells of itself.
-fn tell_limits(experiment: &mut Experiment, arguments: &Calibrate) {
-    let about = &mut experiment.about;
-    about.gpu.clone_from(&arguments.gpu);
+pub(crate) fn tell_limits(about: &mut Description, arguments: &Calibrate, gpu: &Identified) {
+    about.gpu.clone_from(&gpu.preset);
     about.max_num_seqs = arguments.max_num_seqs;
     about.max_num_batched_tokens = arguments.max_num_batched_tokens;
     if about.num_gpu_blocks.is_none() {
         about.kv_cache_tokens = arguments.kv_cache_tokens;
+    }
+    if gpu.count > 1 {
+        about.tp = Some(gpu.count);
     }
 }
 
@@ -140,34 +160,44 @@ fn assumed(recorded: &Recorded, fitted: &Fitted) -> Vec<String> {
     assumed
 }
 
-/// The profile as it is written: with what is known of it.
-fn profile(fitted: &Fitted, rest: Option<&Rest>, server: &Server, arguments: &Calibrate) -> EngineProfile {
-    let whole = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+/// How far the means of what was held out are off.
+pub(crate) fn hold_out(rest: &Rest) -> Option<HoldOut> {
+    let off = |measured: Option<slackwater_calibrate::Spread>,
+               predicted: Option<slackwater_calibrate::Spread>| {
+        Some(predicted?.mean / measured?.mean - 1.0)
+    };
+    Some(HoldOut {
+        requests: whole(rest.measured.requests),
+        ttft_mean: off(rest.measured.ttft_s, rest.predicted.ttft_s)?,
+        tpot_mean: off(rest.measured.tpot_s, rest.predicted.tpot_s)?,
+        e2e_mean: off(rest.measured.e2e_s, rest.predicted.e2e_s)?,
+    })
+}
+
+fn whole(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// The profile as it is written: `what` it is from, and with what is known of it.
+pub(crate) fn profile(
+    what: &str,
+    fitted: &Fitted,
+    hold_out: Option<HoldOut>,
+    engine: Option<String>,
+    gpu: &Identified,
+) -> EngineProfile {
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
-    let hold_out = rest.and_then(|rest| {
-        let off = |measured: Option<slackwater_calibrate::Spread>,
-                   predicted: Option<slackwater_calibrate::Spread>| {
-            Some(predicted?.mean / measured?.mean - 1.0)
-        };
-        Some(HoldOut {
-            requests: whole(rest.measured.requests),
-            ttft_mean: off(rest.measured.ttft_s, rest.predicted.ttft_s)?,
-            tpot_mean: off(rest.measured.tpot_s, rest.predicted.tpot_s)?,
-            e2e_mean: off(rest.measured.e2e_s, rest.predicted.e2e_s)?,
-        })
-    });
     let intervals: BTreeMap<String, [f64; 2]> =
         fitted.coefficients.iter().map(|of| (of.name.to_owned(), [of.low, of.high])).collect();
     let not_identified = fitted.coefficients.iter().filter(|of| of.known == Known::NotIdentified);
     let reach = fitted.reach;
     EngineProfile {
-        source: format!("measured on {} on {date}: {} requests", server.model, fitted.fitted_to),
-        // The load itself shares no prompts; what the server does with traffic that does is its own setting.
-        prefix_caching: server.prefix_caching.unwrap_or(false),
+        source: format!("{what} on {date}: {} requests", fitted.fitted_to),
         calibration: Some(Calibration {
             date,
-            engine: server.version.clone(),
-            gpu: arguments.gpu.clone(),
+            engine,
+            gpu: gpu.words.clone(),
+            watched: false,
             requests: whole(fitted.fitted_to),
             prompt_tokens_up_to: reach.map_or(0, |reach| reach.prompt_tokens),
             context_tokens_up_to: reach.map_or(0, |reach| reach.context_tokens),

@@ -9,12 +9,22 @@ pub(crate) const EXIT_CODES: &str = "Exit codes:
   1  the input can't be used
   2  wrong arguments";
 
+/// What says how to load a server makes no sense where none is loaded.
+pub(crate) const OF_A_LOAD: [&str; 5] = ["record", "budget_s", "max_rate", "most_at_once", "longest"];
+
 /// Arguments of `calibrate`.
 #[derive(Debug, Args)]
 pub(crate) struct Calibrate {
-    /// The server, out of rotation: http://HOST:PORT. It will be saturated for a while.
-    #[arg(long)]
-    pub(crate) url: String,
+    /// The server: http://HOST:PORT. Out of rotation, as it will be saturated for a while; with --passive it is only looked at, with
+    /// --startup it is where the command's server will listen.
+    #[arg(long, required_unless_present_any = ["prometheus", "log", "startup_log"])]
+    pub(crate) url: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) passive: crate::passive::Passive,
+
+    #[command(flatten)]
+    pub(crate) startup: crate::startup::Startup,
 
     /// Write the engine profile to this file; without it, to standard output.
     #[arg(long, value_name = "FILE")]

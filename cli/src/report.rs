@@ -20,7 +20,7 @@ use slackwater_scenarios::Scenario;
 use crate::output;
 use crate::run::directory;
 
-mod update;
+pub(crate) mod update;
 
 /// Arguments of `report`.
 #[derive(Debug, Args)]
@@ -125,7 +125,7 @@ pub(crate) fn report(arguments: &Report) -> anyhow::Result<()> {
         output::line(&text(&told))?;
     }
     match &arguments.update {
-        Some(scenario) => update::update(scenario, &told.measured, arguments.in_place),
+        Some(scenario) => update::update(scenario, &told.measured, "moves", arguments.in_place),
         None => Ok(()),
     }
 }

@@ -4,6 +4,7 @@
 //! local ports in use are known to all, so that whoever counts a replica's connections can leave ours out.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -49,14 +50,17 @@ pub(crate) enum Address {
 
 /// A server's base address, and a path that all requests to it begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Base {
+pub struct Base {
     pub(crate) address: Address,
     path: String,
 }
 
 impl Base {
     /// Reads `http://HOST:PORT[/path]` or `unix:/path/of/socket`.
-    pub(crate) fn parse(url: &str) -> Result<Base, String> {
+    ///
+    /// # Errors
+    /// In words, with what was expected.
+    pub fn parse(url: &str) -> Result<Base, String> {
         if let Some(path) = url.strip_prefix("unix:") {
             let path = PathBuf::from(path);
             if !path.is_absolute() {
@@ -85,36 +89,63 @@ impl Base {
         Ok(Base { address: Address::Tcp { host, port }, path: path.trim_end_matches('/').to_owned() })
     }
 
-    pub(crate) fn port(&self) -> Option<u16> {
+    /// Its port; `None` of a unix socket.
+    pub fn port(&self) -> Option<u16> {
         match self.address {
             Address::Tcp { port, .. } => Some(port),
             Address::Unix(_) => None,
         }
     }
 
-    pub(crate) fn host(&self) -> &str {
+    /// Its host, without brackets.
+    pub fn host(&self) -> &str {
         match &self.address {
             Address::Tcp { host, .. } => host,
             Address::Unix(_) => "localhost",
         }
     }
+
+    /// What all paths begin with; empty or begins with a slash.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The first address of its host.
+    ///
+    /// # Errors
+    /// When the name is not known, or it is a unix socket.
+    pub async fn resolve(&self) -> Result<SocketAddr, Trouble> {
+        let Address::Tcp { host, port } = &self.address else {
+            return Err(Trouble::lasting("a unix socket has no address; give http://HOST:PORT"));
+        };
+        let found = tokio::net::lookup_host((host.as_str(), *port)).await;
+        let found = found.map_err(|error| Trouble::passing(format!("{host} is not known: {error}")))?;
+        { found }.next().ok_or_else(|| Trouble::passing(format!("{host} has no address")))
+    }
 }
 
 /// An answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: String,
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its body as text.
+    pub body: String,
     /// The body as it came.
     pub(crate) bytes: Bytes,
 }
 
 impl Answer {
-    pub(crate) fn is_ok(&self) -> bool {
+    /// Whether its status is 2xx.
+    pub fn is_ok(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    pub(crate) fn json(&self) -> Result<serde_json::Value, Trouble> {
+    /// Its body as JSON.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn json(&self) -> Result<serde_json::Value, Trouble> {
         serde_json::from_str(&self.body).map_err(|error| {
             Trouble::passing(format!("the answer is no JSON ({error}): {}", short(&self.body)))
         })
@@ -130,7 +161,11 @@ pub(crate) fn short(text: &str) -> String {
     }
 }
 
-pub(crate) async fn get(base: &Base, path: &str, within: Duration) -> Result<Answer, Trouble> {
+/// Gets a path, over a connection of its own.
+///
+/// # Errors
+/// When nobody answers within the time. An answer that is no success is an answer.
+pub async fn get(base: &Base, path: &str, within: Duration) -> Result<Answer, Trouble> {
     request(base, Method::GET, path, None, None, within).await
 }
 

@@ -52,7 +52,7 @@ pub(crate) struct Metrics {
 
 /// Cumulative counts by upper bound, in the page's unit.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Histogram(Vec<(f64, f64)>);
+pub struct Histogram(Vec<(f64, f64)>);
 
 impl Metrics {
     /// Reads a page; what is not there stays unknown.
@@ -105,8 +105,8 @@ impl Metrics {
     }
 }
 
-/// `name{labels} value [time]`.
-fn sample(line: &str) -> Option<(&str, &str, f64)> {
+/// One line of a page, `name{labels} value [time]`: its name, its labels without the braces, its value.
+pub fn sample(line: &str) -> Option<(&str, &str, f64)> {
     if line.starts_with('#') {
         return None;
     }
@@ -119,35 +119,55 @@ fn sample(line: &str) -> Option<(&str, &str, f64)> {
     Some((name, labels, value))
 }
 
-fn bound(labels: &str) -> Option<f64> {
-    let (_, after) = labels.split_once("le=\"")?;
-    let (bound, _) = after.split_once('"')?;
+/// The value of a label, as it is written (with its escapes).
+pub fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
+    let mut rest = labels;
+    loop {
+        let (key, after) = rest.split_once("=\"")?;
+        let mut escaped = false;
+        let end = after.find(|character| {
+            let ends = character == '"' && !escaped;
+            escaped = character == '\\' && !escaped;
+            ends
+        })?;
+        if key.trim_start_matches([',', ' ']) == name {
+            return Some(&after[..end]);
+        }
+        rest = &after[end + 1..];
+    }
+}
+
+/// The upper bound of a histogram's bucket.
+pub fn bound(labels: &str) -> Option<f64> {
+    let bound = label(labels, "le")?;
     if bound == "+Inf" { Some(f64::INFINITY) } else { bound.parse().ok() }
 }
 
 impl Histogram {
-    fn count(&mut self, bound: f64, value: f64) {
+    /// Adds so many to the bucket up to a bound.
+    pub fn count(&mut self, bound: f64, value: f64) {
         match self.0.binary_search_by(|(other, _)| other.total_cmp(&bound)) {
             Ok(at) => self.0[at].1 += value,
             Err(at) => self.0.insert(at, (bound, value)),
         }
     }
 
-    pub(crate) fn add(&mut self, other: &Histogram) {
+    /// Adds another one, bucket by bucket.
+    pub fn add(&mut self, other: &Histogram) {
         for (bound, value) in &other.0 {
             self.count(*bound, *value);
         }
     }
 
     /// What came on top of an earlier look.
-    pub(crate) fn less(&self, earlier: &Histogram) -> Histogram {
+    pub fn less(&self, earlier: &Histogram) -> Histogram {
         let before =
             |bound: f64| earlier.0.iter().find(|(other, _)| *other == bound).map_or(0.0, |(_, count)| *count);
         Histogram(self.0.iter().map(|(bound, count)| (*bound, (count - before(*bound)).max(0.0))).collect())
     }
 
     /// How many came in each bucket, by the middle of it; beyond the last bound, by that.
-    pub(crate) fn middles(&self) -> Vec<(f64, f64)> {
+    pub fn middles(&self) -> Vec<(f64, f64)> {
         let (mut low, mut below) = (0.0, 0.0);
         let middle = |(bound, count): &(f64, f64)| {
             let at = if bound.is_finite() { f64::midpoint(low, *bound) } else { low };
@@ -159,7 +179,7 @@ impl Histogram {
     }
 
     /// The bound of the bucket that holds this share, interpolated as Prometheus does; `None` of nothing.
-    pub(crate) fn quantile(&self, share: f64) -> Option<f64> {
+    pub fn quantile(&self, share: f64) -> Option<f64> {
         let all = self.0.last()?.1;
         if all <= 0.0 {
             return None;
@@ -192,6 +212,15 @@ mod tests {
         assert_eq!(Metrics::read(EngineKind::Openai, page).in_flight(), None);
         let page = "llamacpp:requests_processing 1\nllamacpp:requests_deferred 0\n";
         assert_eq!(Metrics::read(EngineKind::LlamaCpp, page).in_flight(), Some(1));
+    }
+
+    #[test]
+    fn labels_are_found_by_their_whole_name() {
+        let (_, labels, value) =
+            sample("a{title=\"x, le=\\\"1\\\"\",le=\"0.5\",b=\"}\"} 2 1700000000").unwrap();
+        assert_eq!((label(labels, "le"), label(labels, "b"), value), (Some("0.5"), Some("}"), 2.0));
+        assert_eq!((label(labels, "e"), label(labels, "itle")), (None, None));
+        assert_eq!(label("", "le"), None);
     }
 
     #[test]

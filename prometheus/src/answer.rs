@@ -47,6 +47,11 @@ impl FoundSeries {
         self.value.as_ref().and_then(|(_, text)| finite(text))
     }
 
+    /// The points of a range at the times at which they were scraped.
+    pub(crate) fn samples(&self) -> Vec<(f64, f64)> {
+        self.values.iter().filter_map(|(at_s, text)| Some((*at_s, finite(text)?))).collect()
+    }
+
     /// The points of a range: whole Unix seconds and values.
     pub(crate) fn points(&self) -> Vec<(i64, f64)> {
         let point = |(at_s, text): &(f64, String)| {

@@ -19,9 +19,11 @@ mod error;
 mod fetch;
 mod live;
 mod metrics;
+mod samples;
 
 pub use client::{Client, Patience};
 pub use credentials::Credentials;
 pub use error::{NoMetrics, PrometheusError};
 pub use fetch::{Fetched, Progress, Request, fetch};
 pub use live::{LiveRate, live_rate};
+pub use samples::{Samples, buckets, samples};

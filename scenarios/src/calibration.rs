@@ -17,6 +17,9 @@ pub struct Calibration {
     /// The GPU, where it could be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,
+    /// Whether the server was only watched under its own traffic: rougher than a measurement.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub watched: bool,
     /// Requests it was fitted to.
     pub requests: u32,
     /// The longest prompt measured; 0, here and below, where that is not known.

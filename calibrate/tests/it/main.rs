@@ -4,5 +4,6 @@
 
 mod files;
 mod made;
+mod passive;
 mod recorded;
 mod recover;

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)] // a skipped test says so
 
 mod actuals;
+mod calibrations;
 mod catalog;
 mod files;
 mod history;

@@ -27,6 +27,7 @@ fn write_profile(folder: &Path, prompt_tokens: u32, c0_ms: f64) {
             hold_out: Some(HoldOut { requests: 90, ttft_mean: 0.03, tpot_mean: -0.02, e2e_mean: 0.01 }),
             intervals: [("c0_ms".to_owned(), [c0_ms, c0_ms])].into(),
             not_identified: Vec::new(),
+            watched: false,
         }),
         ..EngineProfile::built_in("a100-llama-3.1-8b").expect("it is built in")
     };

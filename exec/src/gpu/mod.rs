@@ -8,6 +8,19 @@ pub use nvml::NvmlGpus;
 
 use crate::deployment::{Deployment, GpuKind};
 
+/// A GPU as its driver knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// All of its memory, MiB.
+    pub memory_mib: u64,
+    /// The driver's version.
+    pub driver: String,
+}
+
 /// What can be asked of the GPUs of this machine, by index.
 pub trait Gpus: Send + Sync {
     /// Free memory, MiB.

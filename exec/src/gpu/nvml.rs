@@ -6,7 +6,7 @@ use nvml_wrapper::Nvml;
 use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError};
 
-use super::Gpus;
+use super::{Device, Gpus};
 
 /// NVML.
 #[derive(Debug)]
@@ -33,6 +33,17 @@ impl NvmlGpus {
             }
         }
         Err(format!("NVML can't be used ({why})"))
+    }
+
+    /// Every GPU that answers.
+    pub fn devices(&self) -> Vec<Device> {
+        let driver = self.nvml.sys_driver_version().unwrap_or_else(|_| "unknown".to_owned());
+        let device = |index: u32| {
+            let device = self.nvml.device_by_index(index).ok()?;
+            let memory_mib = device.memory_info().ok()?.total >> 20;
+            Some(Device { index, name: device.name().ok()?, memory_mib, driver: driver.clone() })
+        };
+        (0..self.nvml.device_count().unwrap_or(0)).filter_map(device).collect()
     }
 }
 

@@ -46,6 +46,15 @@ fn memory_its_holders_and_troubles_are_read() {
     let gpus = NvmlGpus::open(Some(&library)).unwrap();
     assert_eq!((gpus.free_mib(0), gpus.free_mib(1)), (Ok(81_920), Ok(11_920)));
     assert_eq!((gpus.holders(0), gpus.holders(1)), (vec![], vec![pid]));
+    fs::write(at("gpus"), "0 81920 Fake-GPU\n1 81559 NVIDIA H100 80GB HBM3\n").unwrap();
+    let devices = gpus.devices();
+    assert_eq!((devices.len(), devices[0].name.as_str()), (2, "Fake-GPU"));
+    assert_eq!(
+        (devices[1].index, devices[1].name.as_str(), devices[1].memory_mib),
+        (1, "NVIDIA H100 80GB HBM3", 81_559)
+    );
+    assert_eq!(devices[1].driver, "999.1");
+    fs::write(at("gpus"), "0 81920 Fake-GPU\n1 81920 Fake-GPU\n").unwrap();
     assert!(gpus.free_mib(2).unwrap_err().starts_with("GPU 2: its memory can't be read"));
     assert_eq!(gpus.troubles(0), Vec::<String>::new(), "what the driver does not know is no trouble");
     fs::write(at("ecc"), "3").unwrap();

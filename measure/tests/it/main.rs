@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a failed test may panic, and says what it measured
 
+mod passive;
+mod startup;
+
 use std::time::Duration;
 
 use slackwater_calibrate::{Known, Part, fit_requests, held_out};
@@ -36,11 +39,14 @@ fn a_stand_in_gives_back_what_it_was_made_with() {
     assert!(identified >= 2, "{identified} coefficients are identified");
 }
 
+/// Loads of two tests at once would be measured as one.
+static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// How many coefficients are called identified; those are within this factor of the truth.
 fn measured(within: f64) -> usize {
-    let folder = std::env::temp_dir().join(format!("slackwater-measure-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = folder.join("engine.toml");
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("engine.toml");
     std::fs::write(&file, PROFILE).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (recorded, server) = runtime.block_on(async {
@@ -83,6 +89,5 @@ fn measured(within: f64) -> usize {
     let rest = held_out(&part, &fitted.profile, 1).unwrap().unwrap();
     let (measured, predicted) = (rest.measured.e2e_s.unwrap(), rest.predicted.e2e_s.unwrap());
     assert!((predicted.mean / measured.mean).ln().abs() < 0.5, "{rest:?}");
-    std::fs::remove_dir_all(&folder).unwrap();
     identified
 }

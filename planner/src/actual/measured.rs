@@ -30,6 +30,16 @@ pub struct Measured {
     pub delay: Delay,
 }
 
+impl Measured {
+    /// A delay from the seconds that it took each time; `None` without any.
+    #[must_use]
+    pub fn of(key: &str, seconds: Vec<f64>) -> Option<Self> {
+        let values = sorted(seconds);
+        let (least_s, most_s) = (*values.first()?, *values.last()?);
+        Some(Self { key: key.to_owned(), count: values.len(), least_s, most_s, delay: delay(&values)? })
+    }
+}
+
 /// What rollouts say of the delays of their scenario. Moves that did not reach a phase say nothing of it, nor does a stop that cut requests
 /// of how an idle engine stops.
 #[must_use]
@@ -57,14 +67,7 @@ pub fn measured(rollouts: &[(Plan, RolloutReport)]) -> Vec<Measured> {
             add(new, "warm_up", phases.warm_s);
         }
     }
-    found
-        .into_iter()
-        .filter_map(|(key, values)| {
-            let values = sorted(values);
-            let (least_s, most_s) = (*values.first()?, *values.last()?);
-            Some(Measured { key, count: values.len(), least_s, most_s, delay: delay(&values)? })
-        })
-        .collect()
+    found.into_iter().filter_map(|(key, values)| Measured::of(&key, values)).collect()
 }
 
 fn other(version: VersionRef) -> VersionRef {

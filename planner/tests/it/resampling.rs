@@ -191,6 +191,7 @@ fn a_measured_profile_is_off_in_each_future_by_what_it_was_off() {
         date: "2026-01-01".to_owned(),
         engine: None,
         gpu: None,
+        watched: false,
         requests: 300,
         prompt_tokens_up_to: 4000,
         context_tokens_up_to: 5000,

@@ -3,4 +3,5 @@
 mod chunks;
 mod mistakes;
 mod real;
+mod samples;
 mod server;

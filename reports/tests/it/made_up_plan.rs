@@ -268,6 +268,7 @@ fn start(start_s: f64) -> StartVerdict {
         verdict,
         by: by.to_owned(),
         risk,
+        promised: risk.estimate,
         slo_missed: risk.estimate,
         missed_without: 0.0,
         any_cut: 0.05,

@@ -100,9 +100,68 @@ impl Gpu {
         })
     }
 
+    /// The one that a driver calls so ("NVIDIA H100 80GB HBM3") and that has so much memory; `None` where none surely is the same: a
+    /// "Ti", a "SUPER", a laptop's, one of another size or with another link is another GPU.
+    #[must_use]
+    pub fn of_device(device: &str, memory_mib: u64) -> Option<Self> {
+        const OTHERS: [&str; 7] = ["ti", "super", "laptop", "mobile", "max", "d", "nvl"];
+        let words = |name: &str| -> Vec<String> {
+            let split = name.split(|letter: char| !letter.is_ascii_alphanumeric());
+            split.filter(|word| !word.is_empty()).map(str::to_ascii_lowercase).collect()
+        };
+        let said = words(device);
+        let is = |gpu: &Self| {
+            // Its memory stands at the end of some names, and is compared as a number.
+            let mut own = words(&gpu.name);
+            own.retain(|word| {
+                word != "gb" && !(word.len() == 2 && word.bytes().all(|digit| digit.is_ascii_digit()))
+            });
+            let place = said.windows(own.len()).position(|part| part == own);
+            let other = |word: &String| OTHERS.contains(&word.as_str()) && !own.contains(word);
+            let link = !said.iter().any(|word| word == "pcie") || gpu.is_on_pcie();
+            let size = memory_mib.abs_diff(u64::from(gpu.memory_mib)) * 100 <= 3 * u64::from(gpu.memory_mib);
+            place.is_some() && !said.iter().any(other) && link && size
+        };
+        Self::all().into_iter().find(is)
+    }
+
     /// Whether the group's link is a PCIe bus.
     #[must_use]
     pub fn is_on_pcie(&self) -> bool {
         self.link.starts_with("PCIe")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_known_by_what_their_driver_calls_them() {
+        for (device, memory_mib, expected) in [
+            ("NVIDIA H100 80GB HBM3", 81_559, Some("H100")),
+            ("NVIDIA H100 PCIe", 81_559, None),
+            ("NVIDIA H100 NVL", 95_830, None),
+            ("NVIDIA H200", 143_771, Some("H200")),
+            ("NVIDIA GH200 480GB", 97_871, None),
+            ("NVIDIA A100-SXM4-80GB", 81_920, Some("A100-80")),
+            ("NVIDIA A100-SXM4-40GB", 40_960, Some("A100-40")),
+            ("NVIDIA L4", 23_034, Some("L4")),
+            ("NVIDIA L40S", 46_068, Some("L40S")),
+            ("NVIDIA L40", 46_068, None),
+            ("NVIDIA GeForce RTX 4090", 24_564, Some("RTX 4090")),
+            ("NVIDIA GeForce RTX 4090 D", 24_564, None),
+            ("NVIDIA GeForce RTX 4060 Ti", 16_380, Some("RTX 4060 Ti 16 GB")),
+            ("NVIDIA GeForce RTX 3060 Ti", 8192, None),
+            ("NVIDIA GeForce RTX 5090 Laptop GPU", 24_463, None),
+            ("NVIDIA RTX PRO 6000 Blackwell Server Edition", 97_887, Some("RTX PRO 6000")),
+            ("AMD Instinct MI300X", 196_592, None),
+        ] {
+            assert_eq!(
+                Gpu::of_device(device, memory_mib).map(|gpu| gpu.name).as_deref(),
+                expected,
+                "{device}"
+            );
+        }
     }
 }

@@ -129,6 +129,7 @@ fn measured() -> EngineProfile {
             hold_out: Some(HoldOut { requests: 90, ttft_mean: 0.03, tpot_mean: -0.02, e2e_mean: 0.01 }),
             intervals: [("c0_ms".to_owned(), [9.5, 10.0])].into(),
             not_identified: vec!["c_kv_us".into()],
+            watched: false,
         }),
         ..EngineProfile::built_in("h100-qwen3-14b").unwrap()
     }

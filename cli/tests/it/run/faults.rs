@@ -340,7 +340,7 @@ fn haproxy_that_forgets_is_told_again() {
 }
 
 /// The library that stands for the machine's GPUs; `None` without a C compiler.
-fn fake_nvml(folder: &std::path::Path, library: &std::path::Path) -> bool {
+pub(crate) fn fake_nvml(folder: &std::path::Path, library: &std::path::Path) -> bool {
     let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../exec/tests/fake_nvml.c");
     let built = std::process::Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-o"])

@@ -142,3 +142,59 @@ fn llama_servers_in_containers_are_rolled_without_losing_a_stream() {
     is_rolled(fleet, "llama-server in containers");
     assert_eq!(dockerd.inspect("replica-3")["Config"]["Image"], "llama:v2");
 }
+
+/// A real engine, started and stopped as often as asked.
+#[test]
+fn restarts_of_a_real_server_are_timed() {
+    let Some(server) = server() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("tiny.gguf");
+    gguf::write(&model, 1);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_slackwater"))
+        .args([
+            "calibrate",
+            "--startup",
+            "--engine",
+            "llama_cpp",
+            "--times",
+            "2",
+            "--warm-up-requests",
+            "2",
+            "--json",
+        ])
+        .args(["--url", &format!("http://127.0.0.1:{port}"), "--state"])
+        .arg(folder.path())
+        .arg("--")
+        .arg(&server)
+        .args([
+            "--device",
+            "none",
+            "--alias",
+            "chat",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            &port,
+            "-t",
+            "1",
+            "-np",
+            "4",
+            "-c",
+            "8192",
+            "-m",
+        ])
+        .arg(&model)
+        .output()
+        .unwrap();
+    assert_eq!(exit(&output), 0, "{}", text(&output));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let restarts = told["restarts"].as_array().unwrap();
+    assert_eq!(restarts.len(), 2);
+    for restart in restarts {
+        assert!(
+            restart["startup_s"].as_f64().unwrap() > 0.0 && restart["stop_s"].as_f64().unwrap() < 60.0,
+            "{told}"
+        );
+    }
+}

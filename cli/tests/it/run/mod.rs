@@ -22,3 +22,5 @@ mod promise;
 mod rollouts;
 mod systemctl;
 mod systemd;
+
+pub(crate) use faults::fake_nvml;
