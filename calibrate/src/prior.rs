@@ -110,23 +110,35 @@ fn logs(step_time: &[f64]) -> Vector {
     Coefficient::ALL.into_iter().zip(values).map(log).collect()
 }
 
-/// Whether a known name is in what a server reports, such as "NVIDIA H100 80GB HBM3" or "Qwen3-14B-Base".
-fn within(known: &str, said: &str) -> bool {
-    let plain = |name: &str| {
-        name.chars()
-            .filter(char::is_ascii_alphanumeric)
-            .map(|letter| letter.to_ascii_lowercase())
-            .collect::<String>()
-    };
-    plain(said).contains(&plain(known))
+/// A name without what people write differently.
+fn plain(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect()
 }
 
-/// The experiment's GPU, where its name can be told.
+/// The experiment's GPU, where its name tells surely which one it is.
 pub(crate) fn gpu_of(experiment: &Experiment) -> Option<Gpu> {
-    let name = experiment.about.gpu.as_deref()?;
-    let known =
-        || Gpu::all().into_iter().filter(|gpu| within(&gpu.name, name)).max_by_key(|gpu| gpu.name.len());
-    Gpu::named(name).ok().or_else(known)
+    gpu_named(experiment.about.gpu.as_deref()?)
+}
+
+fn gpu_named(name: &str) -> Option<Gpu> {
+    let spelt = || Gpu::all().into_iter().find(|gpu| plain(&gpu.name) == plain(name));
+    Gpu::named(name).ok().or_else(spelt).or_else(|| match memory_said_mib(name) {
+        Some(memory_mib) => Gpu::of_device(name, memory_mib),
+        // Without its memory a name may fit two sizes; then it is neither.
+        None => {
+            let fits = |gpu: &Gpu| Gpu::of_device(name, gpu.memory_mib).is_some_and(|of| of.name == gpu.name);
+            let mut all = Gpu::all().into_iter().filter(fits);
+            all.next().filter(|_| all.next().is_none())
+        }
+    })
+}
+
+/// The 80 of "NVIDIA A100-SXM4-80GB".
+fn memory_said_mib(name: &str) -> Option<u64> {
+    let lower = name.to_ascii_lowercase();
+    let before = lower[..lower.find("gb")?].trim_end();
+    let digits = before.len() - before.bytes().rev().take_while(u8::is_ascii_digit).count();
+    before[digits..].parse::<u64>().ok().map(|gib| gib * 1024)
 }
 
 /// The preset of the experiment's GPU and model, where names can be told.
@@ -136,7 +148,7 @@ fn preset(experiment: &Experiment) -> Option<Box<Preset>> {
     let model = Model::named(model_name, Path::new("")).ok().or_else(|| {
         Model::all()
             .into_iter()
-            .filter(|model| within(&model.name, model_name))
+            .filter(|model| plain(model_name).contains(&plain(&model.name)))
             .max_by_key(|model| model.name.len())
     })?;
     let default = Setting::default();
@@ -155,5 +167,29 @@ impl Prior {
     /// KV blocks that the preset has room for.
     pub(crate) fn kv_blocks(&self) -> Option<u32> {
         Some(self.preset.as_ref()?.profile().ok()?.kv_blocks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_is_known_by_its_name_and_not_taken_for_its_namesake() {
+        for (name, expected) in [
+            ("H100", Some("H100")),
+            ("NVIDIA H100 80GB HBM3", Some("H100")),
+            ("RTXPRO6000", Some("RTX PRO 6000")),
+            ("NVIDIA GeForce RTX 4090", Some("RTX 4090")),
+            ("NVIDIA A100-SXM4-80GB", Some("A100-80")),
+            ("NVIDIA A100-SXM4-40GB", Some("A100-40")),
+            ("A100", None),
+            ("L40", None),
+            ("NVIDIA GH200 480GB", None),
+            ("RTX 3060 Ti", None),
+            ("a potato", None),
+        ] {
+            assert_eq!(gpu_named(name).map(|gpu| gpu.name).as_deref(), expected, "{name}");
+        }
     }
 }

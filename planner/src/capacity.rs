@@ -2,22 +2,30 @@
 //!
 //! Found by bisection over simulated runs. The traffic of a probe is steady (Poisson) at the rate probed, with the
 //! (prompt, output) pairs of the real traffic in their own order, so that long requests cluster as they really do. Every
-//! probe sees the same draws (common random numbers), scaled in time. Requests of a probe stand alone and share nothing, so
+//! probe sees the same draws (common random numbers), scaled in time. Requests of such a probe stand alone and share nothing, so
 //! a prefix cache is left out of it: what replicas with warm caches carry is more.
+//!
+//! Where conversations are drawn (`traffic.generate.sessions`), a probe draws them too, at a steady rate, and meets caches that
+//! they have warmed: agents whose prompts are found to 97 % would else be probed as if each computed all of it.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::planned::CapacityRange;
 use rayon::prelude::*;
+use slackwater_engine::PS_PER_S;
 use slackwater_policy::CapacityRow;
 use slackwater_scenarios::TraceError;
 use slackwater_scenarios::traffic::{Arrival, ImportReport, SharedTrace};
-use slackwater_scenarios::{Keyed, Scenario, Strategy};
+use slackwater_scenarios::{Arrivals, Generate, HumanDuration, Keyed, Scenario, Strategy};
 use slackwater_sim::{CapacityPoint, RunInfo, RunOptions, Setup, SimError, TraceCursor, World};
 
 /// A probe lasts so long in simulated time: many times the longest usual answer, and two sliding windows.
 const PROBE_S: f64 = 900.0;
+/// No probe of few requests lasts longer.
+const PROBE_S_MOST: f64 = 7_200.0;
+/// Conversations are under way for so long before they are judged, and caches warm.
+const WARM_UP_S: u64 = 600;
 /// With so many requests a probe may end sooner: enough for a 99 % share.
 const PROBE_REQUESTS_ENOUGH: usize = 40_000;
 /// But never before so much simulated time: a sliding window of the service level.
@@ -187,13 +195,15 @@ pub fn carried(
     scenario.rollout = slackwater_scenarios::Rollout::default();
     // What whole replicas carry.
     scenario.faults.clear();
-    // The sample holds the later turns too, as requests that stand alone and share nothing.
-    scenario.from.engine.prefix_caching = false;
-    if let Some(generate) = &mut scenario.traffic.generate {
-        generate.sessions = None;
+    let talks = scenario.session_plan().is_some();
+    if !talks {
+        // Of a recording the sample's requests stand alone and share nothing.
+        scenario.from.engine.prefix_caching = false;
     }
     let setup = Arc::new(Setup::new(&scenario)?);
-    let keeps = |rate: f64| keeps_slo(&setup, sample, rate);
+    let keeps = |rate: f64| {
+        if talks { conversations_keep_slo(&scenario, rate) } else { keeps_slo(&setup, sample, rate) }
+    };
     let (mut low, mut high) = (0.0_f64, f64::INFINITY);
     let mut rate = guess.max(1e-3);
     for _ in 0..PROBES_MAX {
@@ -216,6 +226,40 @@ pub fn carried(
         }
     }
     Ok(CapacityPoint { replicas: serving, rate_per_s: low, low, high })
+}
+
+/// Whether the scenario's conversations, drawn at this steady rate (of all turns), keep the service level once their caches are
+/// warm, as a whole and in every five minutes.
+fn conversations_keep_slo(scenario: &Scenario, rate: f64) -> Result<bool, SimError> {
+    let mut scenario = scenario.clone();
+    scenario.traffic.rate_scale = 1.0;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // two hours at most
+    let lasts_s = (PROBE_REQUESTS_MIN as f64 / rate).clamp(PROBE_S, PROBE_S_MOST) as u64;
+    if let Some(drawn) = &mut scenario.traffic.generate {
+        *drawn = Generate {
+            duration: HumanDuration::from_secs(WARM_UP_S + lasts_s),
+            rate_per_s: rate,
+            profile: None,
+            arrivals: Arrivals::default(),
+            clients: None,
+            on_off: None,
+            flicker: None,
+            noise: None,
+            hourly: Vec::new(),
+            weekend_hourly: Vec::new(),
+            weekday: Vec::new(),
+            drift: None,
+            ..drawn.clone()
+        };
+    }
+    let setup = Arc::new(Setup::new(&scenario)?);
+    let options = RunOptions { series: false, rows: false };
+    let mut world = World::new(setup, scenario.open_traffic()?, options)?;
+    world.run_until(WARM_UP_S * PS_PER_S)?;
+    world.judge_from_now();
+    world.run()?;
+    let (result, _) = world.finish(RunInfo::default());
+    Ok(result.service.kept)
 }
 
 /// Whether a steady run at `rate` keeps the service level, as a whole and in every five minutes.
@@ -273,5 +317,33 @@ mod tests {
             assert!(point.low <= point.high && point.high - point.low <= 0.03 * point.high, "{point:?}");
             last = point.rate_per_s;
         }
+    }
+
+    #[test]
+    fn conversations_are_probed_with_the_caches_they_warm() {
+        let text = r#"
+            [fleet]
+            replicas = 1
+            [from]
+            engine = { base = "a100-llama-3.1-8b", prefix_caching = CACHING }
+            [to]
+            [traffic.generate]
+            duration = "10m"
+            rate_per_s = 1
+            input = [{ median = 150, sigma = 0.5 }]
+            output = [{ median = 60, sigma = 0.5 }]
+            [traffic.generate.sessions]
+            turns = { geometric = 6 }
+            think = { median = "4s", p95 = "10s" }
+            system_prompts = { count = 2, tokens = 6000 }
+        "#;
+        let carried = |caching: &str| {
+            let scenario = Scenario::parse(&text.replace("CACHING", caching), "test").unwrap();
+            let sample = sample(&scenario).unwrap();
+            capacity(&scenario, &sample, 1..=1).unwrap()[0].rate_per_s
+        };
+        let (warm, cold) = (carried("true"), carried("false"));
+        // Six of seven tokens of a prompt are computed again without a cache.
+        assert!(warm > 2.0 * cold && cold > 0.0, "{warm} {cold}");
     }
 }

@@ -248,7 +248,17 @@ fn no_window(planned: &mut Planned, search: &Search<'_>, screening: &Screening) 
     } else {
         format!("no window is within the risk budget of {budget:.2} %")
     });
-    if overall.closed > 0 {
+    if let Some(best) = planned.certified.iter().min_by(|a, b| a.risk.estimate.total_cmp(&b.risk.estimate)) {
+        planned.reasons.push(format!(
+            "the best of the {} looked at more closely, from {} on, missed in {} of {} fresh futures",
+            planned.certified.len(),
+            best.start,
+            best.risk.misses,
+            best.risk.futures
+        ));
+    }
+    // A hundredth of them explains nothing.
+    if overall.closed * 100 >= overall.futures {
         planned.reasons.push(format!(
             "in {:.0} % of the starts and futures the load never falls to what the replicas that stay would carry, for as long as the \
              gate waits",
