@@ -126,7 +126,9 @@ fn gpu_named(name: &str) -> Option<Gpu> {
         Some(memory_mib) => Gpu::of_device(name, memory_mib),
         // Without its memory a name may fit two sizes; then it is neither.
         None => {
-            let fits = |gpu: &Gpu| Gpu::of_device(name, gpu.memory_mib).is_some_and(|of| of.name == gpu.name);
+            let fits = |gpu: &Gpu| {
+                Gpu::of_device(name, u64::from(gpu.memory_mib)).is_some_and(|of| of.name == gpu.name)
+            };
             let mut all = Gpu::all().into_iter().filter(fits);
             all.next().filter(|_| all.next().is_none())
         }
