@@ -1,17 +1,16 @@
 //! `slackwater calibrate`: a server out of rotation, measured.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use serde::Serialize;
-use slackwater_calibrate::{Experiment, Fitted, Known, Part, Rest, fit_requests, held_out};
+use slackwater_calibrate::{Experiment, Fitted, Part, Rest, fit_requests, held_out};
 use slackwater_measure::{Budget, Recorded, Server, measure, phases, what_it_does};
 use slackwater_reports::validation::{fitted_text, rest_text};
 use slackwater_scenarios::EngineProfile;
-use slackwater_scenarios::calibration::{Calibration, HoldOut};
+use slackwater_scenarios::calibration::Calibration;
 
 use crate::calibrate_args::Calibrate;
 use crate::output;
@@ -142,39 +141,15 @@ fn assumed(recorded: &Recorded, fitted: &Fitted) -> Vec<String> {
 
 /// The profile as it is written: with what is known of it.
 fn profile(fitted: &Fitted, rest: Option<&Rest>, server: &Server, arguments: &Calibrate) -> EngineProfile {
-    let whole = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
-    let hold_out = rest.and_then(|rest| {
-        let off = |measured: Option<slackwater_calibrate::Spread>,
-                   predicted: Option<slackwater_calibrate::Spread>| {
-            Some(predicted?.mean / measured?.mean - 1.0)
-        };
-        Some(HoldOut {
-            requests: whole(rest.measured.requests),
-            ttft_mean: off(rest.measured.ttft_s, rest.predicted.ttft_s)?,
-            tpot_mean: off(rest.measured.tpot_s, rest.predicted.tpot_s)?,
-            e2e_mean: off(rest.measured.e2e_s, rest.predicted.e2e_s)?,
-        })
-    });
-    let intervals: BTreeMap<String, [f64; 2]> =
-        fitted.coefficients.iter().map(|of| (of.name.to_owned(), [of.low, of.high])).collect();
-    let not_identified = fitted.coefficients.iter().filter(|of| of.known == Known::NotIdentified);
-    let reach = fitted.reach;
     EngineProfile {
         source: format!("measured on {} on {date}: {} requests", server.model, fitted.fitted_to),
         // The load itself shares no prompts; what the server does with traffic that does is its own setting.
         prefix_caching: server.prefix_caching.unwrap_or(false),
         calibration: Some(Calibration {
-            date,
             engine: server.version.clone(),
             gpu: arguments.gpu.clone(),
-            requests: whole(fitted.fitted_to),
-            prompt_tokens_up_to: reach.map_or(0, |reach| reach.prompt_tokens),
-            context_tokens_up_to: reach.map_or(0, |reach| reach.context_tokens),
-            in_flight_up_to: reach.map_or(0, |reach| reach.in_flight),
-            hold_out,
-            intervals,
-            not_identified: not_identified.map(|of| of.name.to_owned()).collect(),
+            ..fitted.calibration(date, rest)
         }),
         ..fitted.profile.clone()
     }
