@@ -2,15 +2,19 @@
 
 use serde::Serialize;
 use slackwater_scenarios::EngineProfile;
+use slackwater_scenarios::alternatives::Alternative;
+use slackwater_scenarios::calibration::{Calibration, HoldOut};
 
 use crate::coefficients::{Coefficient, put};
 use crate::experiment::Row;
+use crate::figures::Spread;
 use crate::fit::{Minimum, refine, search};
-use crate::identify::{Estimate, estimate, intervals};
+use crate::identify::{Estimate, Interval, Known, estimate, intervals};
 use crate::limits::{Structure, limits};
 use crate::objective::{Objective, Part, Requests};
 use crate::prior::Prior;
 use crate::steps::{Step, Steps};
+use crate::validate::Rest;
 
 /// What the fitted data reached: a scenario beyond it is predicted beyond what was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -30,6 +34,9 @@ pub struct Fitted {
     pub profile: EngineProfile,
     /// Each coefficient with its interval.
     pub coefficients: Vec<Estimate>,
+    /// Whole sets of coefficients with which the data can live too: one coefficient at an end of its interval (or as far from its
+    /// value as is tried), the others as they then fit best.
+    pub alternatives: Vec<Alternative>,
     /// What the losses of all structures tried were, the chosen one's first.
     pub tried: Vec<Tried>,
     /// Requests (or steps) it was fitted to.
@@ -106,13 +113,14 @@ pub fn fit_requests(parts: &[Part<'_>], seed: u64, say: &(dyn Fn(&str) + Sync)) 
     let names: Vec<&str> = parts.iter().map(|part| part.experiment.name.as_str()).collect();
     profile.source = format!("fitted to {requests} measured requests of {}", names.join(", "));
     let coefficients = known
-        .into_iter()
-        .map(|(axis, below, above)| {
-            let why = reach.and_then(|reach| why(Coefficient::ALL[axis], &profile, reach));
-            estimate(axis, best.vector[axis], below, above, why)
+        .iter()
+        .map(|of| {
+            let why = reach.and_then(|reach| why(Coefficient::ALL[of.axis], &profile, reach));
+            estimate(of.axis, best.vector[of.axis], of.below, of.above, why)
         })
         .collect();
     Ok(Fitted {
+        alternatives: alternatives(&known, &profile),
         profile,
         coefficients,
         tried: tried
@@ -150,11 +158,13 @@ pub fn fit_steps(
     put(&best.vector, &mut profile);
     profile.front_end = slackwater_scenarios::FrontEnd::default();
     profile.source = format!("fitted to a table of {fitted_to} engine steps");
+    let alternatives = alternatives_of_steps(&known, &profile);
     Fitted {
+        alternatives,
         profile,
         coefficients: known
-            .into_iter()
-            .map(|(axis, below, above)| estimate(axis, best.vector[axis], below, above, None))
+            .iter()
+            .map(|of| estimate(of.axis, best.vector[of.axis], of.below, of.above, None))
             .collect(),
         tried: Vec::new(),
         fitted_to,
@@ -169,7 +179,7 @@ pub(crate) fn identified<O: Objective>(
     objective: &O,
     mut best: Minimum,
     free: &[usize],
-) -> (Minimum, Vec<(usize, f64, f64)>) {
+) -> (Minimum, Vec<Interval>) {
     let mut round = 0;
     loop {
         let (known, better) = intervals(objective, &best, free);
@@ -187,6 +197,68 @@ pub(crate) fn identified<O: Objective>(
 const ROUNDS: u32 = 4;
 /// A share of the loss for which intervals are looked for again.
 const WORTH_IT: f64 = 0.02;
+
+/// The same of a fit that does not see the front end, which stays the profile's.
+pub(crate) fn alternatives_of_steps(known: &[Interval], profile: &EngineProfile) -> Vec<Alternative> {
+    let with_front_end = |alternative: Alternative| Alternative {
+        inbound_ms: profile.front_end.inbound_ms,
+        outbound_ms: profile.front_end.outbound_ms,
+        ..alternative
+    };
+    let alternatives = alternatives(known, profile).into_iter().map(with_front_end);
+    alternatives.filter(|of| of.differs_from(profile)).collect()
+}
+
+/// The ends of the intervals as sets of coefficients, where these differ from the profile's.
+fn alternatives(known: &[Interval], profile: &EngineProfile) -> Vec<Alternative> {
+    let of = |(axis, vector): (usize, &Vec<f64>)| {
+        let mut other = profile.clone();
+        put(vector, &mut other);
+        Alternative::of(Coefficient::ALL[axis].name(), &other)
+    };
+    let ends = known.iter().flat_map(|of| of.ends.iter().map(|end| (of.axis, end)));
+    ends.map(of).filter(|of| of.differs_from(profile)).collect()
+}
+
+impl Fitted {
+    /// What is known of the profile, as it is written beside it; `hold_out` is how far off it is on what was held out of the fit.
+    #[must_use]
+    pub fn calibration(&self, date: String, hold_out: Option<HoldOut>) -> Calibration {
+        let whole = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let not_identified = self.coefficients.iter().filter(|of| of.known == Known::NotIdentified);
+        let reach = self.reach;
+        Calibration {
+            date,
+            engine: None,
+            gpu: None,
+            requests: whole(self.fitted_to),
+            prompt_tokens_up_to: reach.map_or(0, |reach| reach.prompt_tokens),
+            context_tokens_up_to: reach.map_or(0, |reach| reach.context_tokens),
+            in_flight_up_to: reach.map_or(0, |reach| reach.in_flight),
+            hold_out,
+            watched: false,
+            intervals: self.coefficients.iter().map(|of| (of.name.to_owned(), [of.low, of.high])).collect(),
+            not_identified: not_identified.map(|of| of.name.to_owned()).collect(),
+            alternatives: self.alternatives.clone(),
+        }
+    }
+}
+
+impl Rest {
+    /// How far the means were off; `None` where there is nothing to compare.
+    #[must_use]
+    pub fn hold_out(&self) -> Option<HoldOut> {
+        let off = |measured: Option<Spread>, predicted: Option<Spread>| {
+            Some(predicted?.mean / measured?.mean - 1.0)
+        };
+        Some(HoldOut {
+            requests: u32::try_from(self.measured.requests).unwrap_or(u32::MAX),
+            ttft_mean: off(self.measured.ttft_s, self.predicted.ttft_s)?,
+            tpot_mean: off(self.measured.tpot_s, self.predicted.tpot_s)?,
+            e2e_mean: off(self.measured.e2e_s, self.predicted.e2e_s)?,
+        })
+    }
+}
 
 fn reach(rows: &[Row], fitted: &[bool]) -> Reach {
     let of: Vec<&Row> = rows.iter().zip(fitted).filter(|(_, fitted)| **fitted).map(|(row, _)| row).collect();

@@ -11,7 +11,7 @@
 
 use slackwater_scenarios::{EngineProfile, FrontEnd, Scheduling};
 
-use crate::calibration::{Fitted, Reach, identified};
+use crate::calibration::{Fitted, Reach, alternatives_of_steps, identified};
 use crate::coefficients::{Coefficient, put};
 use crate::experiment::Experiment;
 use crate::fit::{Minimum, refine, search};
@@ -247,10 +247,10 @@ pub fn fit_watched(
         .into_iter()
         .map(|coefficient| {
             let axis = coefficient.axis();
-            match known.iter().find(|of| of.0 == axis) {
-                Some(&(_, below, above)) => {
+            match known.iter().find(|of| of.axis == axis) {
+                Some(of) => {
                     let why = why(coefficient, &fitted_intervals);
-                    estimate(axis, best.vector[axis], below, above, Some(why))
+                    estimate(axis, best.vector[axis], of.below, of.above, Some(why))
                 }
                 None => {
                     let log = match coefficient {
@@ -273,6 +273,7 @@ pub fn fit_watched(
         intervals: fitted_intervals.len(),
         too_even,
         fitted: Fitted {
+            alternatives: alternatives_of_steps(&known, &profile),
             profile,
             coefficients,
             tried: Vec::new(),

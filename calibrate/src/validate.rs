@@ -111,6 +111,21 @@ pub struct Validation {
     pub profiles: Vec<Source>,
 }
 
+impl Validation {
+    /// What the first profile was not fitted to: of the experiments that it predicts, the one that it was furthest off in.
+    #[must_use]
+    pub fn held_out(&self) -> Option<Rest> {
+        let of = |compared: &Compared| {
+            let all = || Rest { measured: compared.measured.clone(), predicted: compared.predicted.clone() };
+            compared.rest.clone().or_else(|| (!compared.fitted).then(all))
+        };
+        let off = |rest: &Rest| rest.hold_out().map(|of| of.tpot_mean.abs().max(of.e2e_mean.abs()));
+        let rests = self.experiments.iter().filter(|compared| compared.profile == 0).filter_map(of);
+        let rests = rests.filter_map(|rest| Some((off(&rest)?, rest)));
+        rests.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, rest)| rest)
+    }
+}
+
 /// Why nothing can be compared.
 #[derive(Debug, thiserror::Error)]
 pub enum ValidationError {

@@ -1,13 +1,12 @@
 //! `slackwater calibrate`: a server out of rotation, measured.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use serde::Serialize;
-use slackwater_calibrate::{Description, Experiment, Fitted, Known, Part, Rest, fit_requests, held_out};
+use slackwater_calibrate::{Description, Experiment, Fitted, Part, Rest, fit_requests, held_out};
 use slackwater_measure::{Budget, Recorded, Server, measure, phases, what_it_does};
 use slackwater_reports::validation::{fitted_text, rest_text};
 use slackwater_scenarios::EngineProfile;
@@ -77,7 +76,7 @@ pub(crate) fn calibrate(arguments: &Calibrate) -> anyhow::Result<()> {
     let fitted = fit_requests(std::slice::from_ref(&part), arguments.seed, &say)?;
     let rest = held_out(&part, &fitted.profile, arguments.seed)?;
     let what = format!("measured on {}", server.model);
-    let hold_out = rest.as_ref().and_then(hold_out);
+    let hold_out = rest.as_ref().and_then(Rest::hold_out);
     let profile = profile(&what, &fitted, hold_out, server.version.clone(), &gpu);
     // The load itself shares no prompts; what the server does with traffic that does is its own setting.
     let profile = EngineProfile { prefix_caching: server.prefix_caching.unwrap_or(false), ..profile };
@@ -160,24 +159,6 @@ fn assumed(recorded: &Recorded, fitted: &Fitted) -> Vec<String> {
     assumed
 }
 
-/// How far the means of what was held out are off.
-pub(crate) fn hold_out(rest: &Rest) -> Option<HoldOut> {
-    let off = |measured: Option<slackwater_calibrate::Spread>,
-               predicted: Option<slackwater_calibrate::Spread>| {
-        Some(predicted?.mean / measured?.mean - 1.0)
-    };
-    Some(HoldOut {
-        requests: whole(rest.measured.requests),
-        ttft_mean: off(rest.measured.ttft_s, rest.predicted.ttft_s)?,
-        tpot_mean: off(rest.measured.tpot_s, rest.predicted.tpot_s)?,
-        e2e_mean: off(rest.measured.e2e_s, rest.predicted.e2e_s)?,
-    })
-}
-
-fn whole(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
-}
-
 /// The profile as it is written: `what` it is from, and with what is known of it.
 pub(crate) fn profile(
     what: &str,
@@ -187,24 +168,12 @@ pub(crate) fn profile(
     gpu: &Identified,
 ) -> EngineProfile {
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
-    let intervals: BTreeMap<String, [f64; 2]> =
-        fitted.coefficients.iter().map(|of| (of.name.to_owned(), [of.low, of.high])).collect();
-    let not_identified = fitted.coefficients.iter().filter(|of| of.known == Known::NotIdentified);
-    let reach = fitted.reach;
     EngineProfile {
         source: format!("{what} on {date}: {} requests", fitted.fitted_to),
         calibration: Some(Calibration {
-            date,
             engine,
             gpu: gpu.words.clone(),
-            watched: false,
-            requests: whole(fitted.fitted_to),
-            prompt_tokens_up_to: reach.map_or(0, |reach| reach.prompt_tokens),
-            context_tokens_up_to: reach.map_or(0, |reach| reach.context_tokens),
-            in_flight_up_to: reach.map_or(0, |reach| reach.in_flight),
-            hold_out,
-            intervals,
-            not_identified: not_identified.map(|of| of.name.to_owned()).collect(),
+            ..fitted.calibration(date, hold_out)
         }),
         ..fitted.profile.clone()
     }

@@ -17,7 +17,7 @@ use slackwater_reports::validation::{fitted_text, rest_text};
 use slackwater_scenarios::EngineProfile;
 use slackwater_scenarios::calibration::HoldOut;
 
-use crate::calibrate::{hold_out, profile, say_server, tell, tell_limits};
+use crate::calibrate::{profile, say_server, tell, tell_limits};
 use crate::calibrate_args::Calibrate;
 use crate::gpu_identity::{Identified, as_told, identify};
 use crate::output;
@@ -253,7 +253,7 @@ fn from_log(arguments: &Calibrate, file: &std::path::Path) -> anyhow::Result<()>
         None => None,
     };
     let what = format!("fitted to live requests in the log of {} replicas", experiments.len());
-    let mut profile = profile(&what, &fitted, rest.as_ref().and_then(hold_out), None, &gpu);
+    let mut profile = profile(&what, &fitted, rest.as_ref().and_then(Rest::hold_out), None, &gpu);
     if let Some(calibration) = &mut profile.calibration {
         calibration.watched = true;
     }

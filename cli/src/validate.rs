@@ -6,10 +6,11 @@ use anyhow::Context;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use slackwater_calibrate::silicon::{Silicon, SiliconOptions, entries, silicon};
-use slackwater_calibrate::{Experiment, Options, Validation, read_steps};
+use slackwater_calibrate::{Experiment, Options, Rest, Source, Validation, read_steps};
 use slackwater_reports::silicon::silicon_text;
 use slackwater_reports::validation::validation_text;
 use slackwater_scenarios::EngineProfile;
+use slackwater_scenarios::calibration::Calibration;
 use slackwater_scenarios::presets::Efficiency;
 
 use crate::calibrate_args::Validate;
@@ -36,7 +37,7 @@ pub(crate) fn validate(arguments: &Validate) -> anyhow::Result<()> {
     if let Some(path) = &arguments.write {
         let source =
             validation.profile.as_ref().context("nothing was fitted, so there is no profile to write")?;
-        write_profile(path, source.profile())?;
+        write_profile(path, &with_calibration(source, &validation, &experiments))?;
     }
     if arguments.json {
         output::json(&Answer {
@@ -114,6 +115,25 @@ fn options(arguments: &Validate) -> anyhow::Result<Options> {
 fn read_profile(path: &Path) -> anyhow::Result<EngineProfile> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("{} is no engine profile", path.display()))
+}
+
+/// A fitted profile with what is known of it; a given one as it is.
+fn with_calibration(source: &Source, validation: &Validation, experiments: &[Experiment]) -> EngineProfile {
+    let Source::Fitted(fitted) = source else { return source.profile().clone() };
+    let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let known = fitted.calibration(date, validation.held_out().as_ref().and_then(Rest::hold_out));
+    // All experiments of one profile are of one server.
+    let compared = validation.experiments.iter().find(|compared| compared.profile == 0);
+    let of = compared.and_then(|compared| experiments.iter().find(|of| of.name == compared.name));
+    let about = of.map(|of| &of.about);
+    EngineProfile {
+        calibration: Some(Calibration {
+            engine: about.and_then(|about| about.engine_version.clone().or_else(|| about.engine.clone())),
+            gpu: about.and_then(|about| about.gpu.clone()),
+            ..known
+        }),
+        ..fitted.profile.clone()
+    }
 }
 
 fn write_profile(path: &Path, profile: &EngineProfile) -> anyhow::Result<()> {

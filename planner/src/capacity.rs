@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use slackwater_engine::PS_PER_S;
 use slackwater_policy::CapacityRow;
 use slackwater_scenarios::TraceError;
+use slackwater_scenarios::calibration::Calibration;
 use slackwater_scenarios::traffic::{Arrival, ImportReport, SharedTrace};
 use slackwater_scenarios::{Arrivals, Generate, HumanDuration, Keyed, Scenario, Strategy};
 use slackwater_sim::{CapacityPoint, RunInfo, RunOptions, Setup, SimError, TraceCursor, World};
@@ -37,21 +38,73 @@ const PRECISION: f64 = 0.02;
 /// Bisection halves the bracket each time; this bounds the search should a profile behave oddly.
 const PROBES_MAX: u32 = 24;
 
-/// How far apart the ends of a measured profile's error are taken, in standard deviations: nine in ten lie between.
+/// Rates below are as good as none.
+const LEAST_RATE: f64 = 1e-3;
+
+/// How far apart the ends of what a measured profile leaves open are taken, in standard deviations: nine in ten lie between.
 const ERROR_ENDS: f64 = 1.645;
 
-/// The scenario with its old version's engine slower (`1.0`) or faster (`-1.0`) by the error that its profile had on what was
-/// held out of its fit; `None` of a profile without a known error.
-fn off_by_its_error(scenario: &Scenario, way: f64) -> Option<Scenario> {
-    let sd = scenario.from.engine.calibration.as_ref()?.step_time_sd()?;
+/// The scenario with its old version's engine as slow and as fast as its measurement leaves likely; empty of a profile without a
+/// known error.
+///
+/// What may be off is the pace of all steps (by the error on what was held out of the fit) and each coefficient that is left open.
+/// Each is tried by itself, on one replica; an end has all of them off together, each by its share of the whole effect: of all
+/// engines that carry so much less (or more), the likeliest.
+fn ends(scenario: &Scenario, sample: &[Arrival]) -> Result<Vec<Scenario>, SimError> {
+    let engine = &scenario.from.engine;
+    let sd = engine.calibration.as_ref().and_then(Calibration::step_time_sd);
+    let open = engine.left_open();
+    let mut effects: Vec<(&str, f64, f64)> = Vec::new();
+    if !open.is_empty() {
+        let plain = carried(scenario, sample, 1, 1.0)?.rate_per_s;
+        let tasks: Vec<(&str, f64)> = open.iter().flat_map(|of| [(*of, -1.0), (*of, 1.0)]).collect();
+        let effect = |(held, sign): (&'static str, f64)| {
+            let mut other = scenario.clone();
+            let draw = |name: &str| if name == held { sign * ERROR_ENDS } else { 0.0 };
+            other.from.engine = engine.moved(draw).unwrap_or_else(|| engine.clone());
+            let rate = carried(&other, sample, 1, plain)?.rate_per_s;
+            let effect = (rate.max(LEAST_RATE) / plain.max(LEAST_RATE)).ln();
+            // A smaller one is what the bisection leaves open.
+            Ok((held, sign, if effect.abs() > PRECISION { effect } else { 0.0 }))
+        };
+        effects = tasks.into_par_iter().map(effect).collect::<Result<_, SimError>>()?;
+    }
+    if sd.is_none() && effects.is_empty() {
+        return Ok(Vec::new());
+    }
+    let of_pace = ERROR_ENDS * sd.unwrap_or(0.0);
+    // Slow steps carry less.
+    Ok([-1.0, 1.0].map(|way| off_by(scenario, way, of_pace, &effects)).into())
+}
+
+/// The end that carries less (`-1.0`) or more (`1.0`).
+fn off_by(scenario: &Scenario, way: f64, of_pace: f64, effects: &[(&str, f64, f64)]) -> Scenario {
+    // Of each coefficient the side that goes this way further.
+    let side = |held: &str| {
+        let of = effects.iter().filter(|(name, _, effect)| *name == held && way * effect > 0.0);
+        of.max_by(|a, b| a.2.abs().total_cmp(&b.2.abs()))
+    };
+    let open = scenario.from.engine.left_open();
+    let squares = open.iter().filter_map(|held| side(held)).map(|(_, _, effect)| effect * effect);
+    let of_coefficients: f64 = squares.sum();
     let mut other = scenario.clone();
-    other.from.step_time_factor *= (way * ERROR_ENDS * sd).exp();
-    Some(other)
+    if of_coefficients <= 0.0 {
+        other.from.step_time_factor *= (-way * of_pace).exp();
+        return other;
+    }
+    let whole = (of_pace * of_pace + of_coefficients).sqrt();
+    other.from.step_time_factor *= (-way * of_pace * of_pace / whole).exp();
+    let draw =
+        |name: &str| side(name).map_or(0.0, |(_, sign, effect)| sign * ERROR_ENDS * effect.abs() / whole);
+    if let Some(moved) = scenario.from.engine.moved(draw) {
+        other.from.engine = moved;
+    }
+    other
 }
 
 /// What so many replicas of the scenario carry, running its old version: for each count in `serving`, the highest rate
-/// simulated that kept the service level and the lowest that did not; with a measured profile, over an engine as much slower or
-/// faster as its error makes likely. `sample` is the traffic the lengths are taken from;
+/// simulated that kept the service level and the lowest that did not; with a measured profile, over an engine as slow and one as
+/// fast as its measurement leaves likely. `sample` is the traffic the lengths are taken from;
 /// without any there is no answer.
 ///
 /// # Errors
@@ -65,12 +118,13 @@ pub fn capacity(
     if sample.is_empty() {
         return Ok(points);
     }
+    let ends = ends(scenario, sample)?;
     for count in serving {
         // The next replica carries about as much again as each of those before.
         let each = points.last().map_or(1.0, |last| last.rate_per_s / f64::from(last.replicas));
         let mut point = carried(scenario, sample, count, each * f64::from(count))?;
-        for other in [1.0, -1.0].into_iter().filter_map(|way| off_by_its_error(scenario, way)) {
-            let other = carried(&other, sample, count, point.rate_per_s)?;
+        for other in &ends {
+            let other = carried(other, sample, count, point.rate_per_s)?;
             point =
                 CapacityPoint { low: point.low.min(other.low), high: point.high.max(other.high), ..point };
         }
@@ -108,8 +162,8 @@ pub fn sample(scenario: &Scenario) -> Result<Vec<Arrival>, TraceError> {
 
 /// What so many replicas carry, with its range: bisected several times with different draws (and from another place of the
 /// sample on), in parallel. The middle bisection's rate; the lowest rate that any of them found to keep the service level, and
-/// the highest that any of them found to miss it. With a measured profile one bisection is with an engine as much slower as its
-/// error makes likely, and one with a faster one.
+/// the highest that any of them found to miss it. With a measured profile one bisection is with an engine as slow, and one with an
+/// engine as fast, as its measurement leaves likely.
 ///
 /// # Errors
 /// As [`capacity`].
@@ -124,13 +178,14 @@ pub fn ranges(
     let counts: Vec<u32> = serving.collect();
     let first = counts.first().copied().unwrap_or(1);
     let each = carried(scenario, sample, first, f64::from(first))?.rate_per_s / f64::from(first);
+    let ends = ends(scenario, sample)?;
     let searches: Vec<(u32, u64)> =
         counts.iter().flat_map(|count| (0..REPEATS).map(move |repeat| (*count, repeat))).collect();
     let found: Vec<CapacityPoint> = searches
         .into_par_iter()
         .map(|(count, repeat)| {
-            let way = [0.0, 1.0, -1.0][usize::try_from(repeat).unwrap_or(0) % 3];
-            let mut other = off_by_its_error(scenario, way).unwrap_or_else(|| scenario.clone());
+            let end = usize::try_from(repeat).unwrap_or(0).checked_sub(1);
+            let mut other = end.and_then(|end| ends.get(end)).unwrap_or(scenario).clone();
             other.seed = (scenario.seed.wrapping_add(repeat << 40)) >> 1;
             let turn =
                 sample.len() / usize::try_from(REPEATS).unwrap_or(1) * usize::try_from(repeat).unwrap_or(0);
@@ -205,7 +260,7 @@ pub fn carried(
         if talks { conversations_keep_slo(&scenario, rate) } else { keeps_slo(&setup, sample, rate) }
     };
     let (mut low, mut high) = (0.0_f64, f64::INFINITY);
-    let mut rate = guess.max(1e-3);
+    let mut rate = guess.max(LEAST_RATE);
     for _ in 0..PROBES_MAX {
         if keeps(rate)? {
             low = rate;
@@ -220,7 +275,7 @@ pub fn carried(
             (true, false) => low * 2.0,
             (false, _) => high / 2.0,
         };
-        if rate < 1e-3 {
+        if rate < LEAST_RATE {
             // Not even one request in a quarter of an hour: the service level can't be met at all.
             break;
         }
@@ -304,6 +359,49 @@ mod tests {
         duration = "10m"
         rate_per_s = 5
     "#;
+
+    #[test]
+    fn what_the_measurement_leaves_open_widens_the_range() {
+        use slackwater_scenarios::alternatives::Alternative;
+        let mut scenario = Scenario::parse(SCENARIO, "test").unwrap();
+        let sample = scenario.load_traffic().unwrap();
+        let range = |scenario: &Scenario| capacity(scenario, &sample.arrivals, 1..=1).unwrap()[0];
+        let plain = range(&scenario);
+        let engine = &scenario.from.engine;
+        let seqs = |by: f64| Alternative {
+            c_seq_us: engine.c_seq_us * by,
+            c_kv_us: engine.c_kv_us * by,
+            ..Alternative::of("c_kv_us", engine)
+        };
+        // One that makes no difference to what is carried.
+        let front = Alternative { outbound_ms: 3.0, ..Alternative::of("front_end_ms", engine) };
+        let alternatives = vec![seqs(0.2), seqs(5.0), front];
+        scenario.from.engine.calibration = Some(Calibration { alternatives, ..Calibration::default() });
+        let open = range(&scenario);
+        assert_eq!(open.rate_per_s, plain.rate_per_s, "the middle is the profile's own");
+        let moved = |draw: f64| {
+            let mut other = scenario.clone();
+            other.from.engine =
+                other.from.engine.moved(|name| if name == "c_kv_us" { draw } else { 0.0 }).unwrap();
+            other.from.engine.calibration = None;
+            range(&other)
+        };
+        // Brackets are closed to the precision, from wherever the search began.
+        let near = |one: f64, other: f64| (one / other - 1.0).abs() < 2.0 * PRECISION;
+        let (slow, fast) = (moved(ERROR_ENDS), moved(-ERROR_ENDS));
+        assert!(near(open.low, slow.low) && near(open.high, fast.high), "{open:?} {slow:?} {fast:?}");
+        assert!(open.low < 0.8 * plain.low && open.high > 1.05 * plain.high, "{plain:?} {open:?}");
+        // With an error of the pace beside it, both together go further than either.
+        scenario.from.engine.calibration.as_mut().unwrap().hold_out =
+            Some(slackwater_scenarios::calibration::HoldOut {
+                requests: 90,
+                ttft_mean: 0.0,
+                tpot_mean: 0.15,
+                e2e_mean: 0.0,
+            });
+        let both = range(&scenario);
+        assert!(both.low < open.low && both.high > open.high, "{open:?} {both:?}");
+    }
 
     #[test]
     fn more_replicas_carry_more_and_the_bracket_holds() {

@@ -169,6 +169,9 @@ impl Futures {
         }
         for version in [&mut scenario.from, &mut scenario.to] {
             version.step_time_factor *= self.speed(&version.engine, future);
+            if let Some(engine) = self.coefficients(&version.engine, future) {
+                version.engine = engine;
+            }
         }
         scenario
     }
@@ -182,6 +185,17 @@ impl Futures {
         let purpose = format!("speed of {calibration:?}");
         let off: f64 = StandardNormal.sample(&mut self.keyed.stream(&purpose, &[future]));
         (sd * off).exp()
+    }
+
+    /// The engine in this future, between its profile and the other ones with which the measurement's data can live; `None` where
+    /// there are none. Versions whose profiles are of one measurement share the draws.
+    fn coefficients(&self, engine: &EngineProfile, future: u64) -> Option<EngineProfile> {
+        let calibration = engine.calibration.as_ref().filter(|of| !of.alternatives.is_empty())?;
+        let measurement = format!("{calibration:?}");
+        engine.moved(|coefficient| {
+            let purpose = format!("{coefficient} of {measurement}");
+            StandardNormal.sample(&mut self.keyed.stream(&purpose, &[future]))
+        })
     }
 
     /// The traffic of a stretch of a future; its time 0 is `from`. `scenario` is that of [`scenario`](Self::scenario).

@@ -47,7 +47,14 @@ pub(crate) fn profile_errors(scenario: &Scenario) -> Vec<String> {
                 100.0 * sd
             )
         });
-        format!("the engine of {} was {}{drawn}", names.join(" and "), calibration.in_words())
+        let between = match calibration.alternatives.len() {
+            0 => String::new(),
+            count => format!(
+                "; in each future its coefficients lie between the profile's and {count} others with which the measured data can \
+                 live too"
+            ),
+        };
+        format!("the engine of {} was {}{drawn}{between}", names.join(" and "), calibration.in_words())
     });
     measured.chain(preset_errors(scenario)).collect()
 }

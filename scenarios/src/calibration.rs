@@ -1,12 +1,15 @@
 //! What is known of a measured profile: when, how far it reaches, how far off it was on what it was not fitted to.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::alternatives::Alternative;
+
 /// The measurement behind a profile, as `slackwater calibrate` writes it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
     /// The day, `2026-11-23`.
@@ -37,6 +40,32 @@ pub struct Calibration {
     /// Coefficients that the data do not speak of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_identified: Vec<String>,
+    /// Whole engines with which the data can live too, at the ends of each coefficient's interval; the futures of a plan or a
+    /// check have engines between them and the profile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<Alternative>,
+}
+
+/// Draws are keyed by this text, so it says nothing of what a calibration does not have: those of calibrations without
+/// alternatives are what they were before there were any.
+impl fmt::Debug for Calibration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("Calibration");
+        text.field("date", &self.date)
+            .field("engine", &self.engine)
+            .field("gpu", &self.gpu)
+            .field("requests", &self.requests)
+            .field("prompt_tokens_up_to", &self.prompt_tokens_up_to)
+            .field("context_tokens_up_to", &self.context_tokens_up_to)
+            .field("in_flight_up_to", &self.in_flight_up_to)
+            .field("hold_out", &self.hold_out)
+            .field("intervals", &self.intervals)
+            .field("not_identified", &self.not_identified);
+        if !self.alternatives.is_empty() {
+            text.field("alternatives", &self.alternatives);
+        }
+        text.finish()
+    }
 }
 
 /// No engine model is surer of its step times than this, whatever a short hold-out says.

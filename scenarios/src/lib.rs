@@ -9,6 +9,7 @@
 //! Nothing here runs a simulation. Units: durations are [`HumanDuration`] (nanoseconds inside), arrival times are
 //! picoseconds since the start of the trace, engine coefficients are milliseconds and microseconds as named.
 
+pub mod alternatives;
 pub mod calibration;
 pub mod clients;
 mod document;

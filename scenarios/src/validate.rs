@@ -7,6 +7,7 @@ mod generated;
 mod planning;
 mod strategy;
 
+use crate::alternatives::{Alternative, MOST};
 use crate::clients::{PrefixAware, Router, RouterPolicy};
 use crate::engine_profile::EngineProfile;
 use crate::fleet::Replicas;
@@ -207,7 +208,21 @@ pub(crate) fn engine(key: &str, profile: &EngineProfile) -> Check {
     }
     within(&format!("{key}.front_end.inbound_ms"), profile.front_end.inbound_ms, 0.0, 60_000.0)?;
     within(&format!("{key}.front_end.outbound_ms"), profile.front_end.outbound_ms, 0.0, 60_000.0)?;
-    within(&format!("{key}.front_end.jitter"), profile.front_end.jitter, 0.0, 1.0)
+    within(&format!("{key}.front_end.jitter"), profile.front_end.jitter, 0.0, 1.0)?;
+    alternatives(key, profile)
+}
+
+fn alternatives(key: &str, profile: &EngineProfile) -> Check {
+    let key = format!("{key}.calibration.alternatives");
+    let help = "leave it as `slackwater calibrate --out FILE` wrote it, or leave all alternatives out";
+    let given = profile.calibration.as_ref().map_or(&[][..], |of| &of.alternatives);
+    if given.len() > MOST {
+        return Err(problem(&key, format!("{} of them: expected at most {MOST}", given.len()), help));
+    }
+    match given.iter().find_map(Alternative::mistake) {
+        Some(mistake) => Err(problem(&key, mistake, help)),
+        None => Ok(()),
+    }
 }
 
 fn clients(scenario: &Scenario, places: &Places) -> Check {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a failed test may panic; one that is not run says why
 
+mod carried;
 mod files;
 mod made;
 mod passive;

@@ -19,15 +19,13 @@ fn write_profile(folder: &Path, prompt_tokens: u32, c0_ms: f64) {
         calibration: Some(Calibration {
             date: "2026-11-23".into(),
             engine: Some("0.19.0".into()),
-            gpu: None,
             requests: 900,
             prompt_tokens_up_to: prompt_tokens,
             context_tokens_up_to: 1_000_000,
             in_flight_up_to: 1000,
             hold_out: Some(HoldOut { requests: 90, ttft_mean: 0.03, tpot_mean: -0.02, e2e_mean: 0.01 }),
             intervals: [("c0_ms".to_owned(), [c0_ms, c0_ms])].into(),
-            not_identified: Vec::new(),
-            watched: false,
+            ..Calibration::default()
         }),
         ..EngineProfile::built_in("a100-llama-3.1-8b").expect("it is built in")
     };

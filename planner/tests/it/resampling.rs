@@ -199,7 +199,15 @@ fn a_measured_profile_is_off_in_each_future_by_what_it_was_off() {
         hold_out: Some(HoldOut { requests: 40, ttft_mean: 0.5, tpot_mean: -0.08, e2e_mean: 0.05 }),
         intervals: std::collections::BTreeMap::new(),
         not_identified: Vec::new(),
+        alternatives: Vec::new(),
     };
+    // What draws are keyed by: it must not change, or every plan with a measured profile does.
+    assert_eq!(
+        format!("{calibration:?}"),
+        "Calibration { date: \"2026-01-01\", engine: None, gpu: None, requests: 300, prompt_tokens_up_to: 4000, \
+         context_tokens_up_to: 5000, in_flight_up_to: 100, hold_out: Some(HoldOut { requests: 40, ttft_mean: 0.5, tpot_mean: \
+         -0.08, e2e_mean: 0.05 }), intervals: {}, not_identified: [] }"
+    );
     base.from.engine.calibration = Some(calibration);
     base.to.engine = base.from.engine.clone();
     base.to.step_time_factor = 2.0;
@@ -223,4 +231,47 @@ fn a_measured_profile_is_off_in_each_future_by_what_it_was_off() {
     base.to.engine.calibration.as_mut().unwrap().date = "2026-01-02".to_owned();
     let drawn = futures.scenario(&base, 5, 0, DAY);
     assert!((drawn.to.step_time_factor / drawn.from.step_time_factor - 2.0).abs() > 1e-6);
+}
+
+#[test]
+fn what_a_measurement_leaves_open_is_drawn_in_each_future() {
+    use slackwater_scenarios::alternatives::Alternative;
+    use slackwater_scenarios::calibration::Calibration;
+    let trace = recorded(2, |_, _| 600.0);
+    let futures = futures(&trace, AFTER_A_WEEK_NS, 1.0);
+    let mut base = scenario();
+    let engine = base.from.engine.clone();
+    let kv = |by: f64, c0_ms: f64| Alternative {
+        c0_ms,
+        c_kv_us: engine.c_kv_us * by,
+        ..Alternative::of("c_kv_us", &engine)
+    };
+    let alternatives = vec![kv(0.1, engine.c0_ms * 1.02), kv(10.0, engine.c0_ms * 0.9)];
+    let calibration = Calibration { date: "2026-01-01".to_owned(), alternatives, ..Calibration::default() };
+    base.from.engine.calibration = Some(calibration);
+    base.to.engine = base.from.engine.clone();
+    base.to.engine.max_num_seqs = 7;
+    base.to.engine.source = "the same with another limit".to_owned();
+    let drawn: Vec<f64> = (0..400)
+        .map(|future| {
+            let drawn = futures.scenario(&base, future, 0, DAY);
+            let (old, new) = (&drawn.from.engine, &drawn.to.engine);
+            assert_eq!((old.c_kv_us, old.c0_ms), (new.c_kv_us, new.c0_ms), "one measurement, one draw");
+            assert_eq!((new.max_num_seqs, old.max_num_seqs), (7, engine.max_num_seqs));
+            // What the cache takes more, the floor takes less.
+            assert_eq!(old.c_kv_us > engine.c_kv_us, old.c0_ms < engine.c0_ms);
+            (old.c_kv_us / engine.c_kv_us).log10()
+        })
+        .collect();
+    // Normal, nineteen in twenty between the alternatives: 400 draws know the share of 0.5 within 0.05, twice its deviation.
+    let share = |of: &dyn Fn(f64) -> bool| drawn.iter().filter(|log| of(**log)).count() as f64 / 400.0;
+    assert!((share(&|log| log > 0.0) - 0.5).abs() < 0.075, "{drawn:?}");
+    assert!((share(&|log| log.abs() < 0.674 / 1.96) - 0.5).abs() < 0.075, "{drawn:?}");
+    assert!(drawn.iter().all(|log| log.abs() < 1.0 + 1e-9) && share(&|log| log.abs() > 0.9) > 0.01);
+    // Whatever stretch of the future is asked for, and by whom.
+    let again = futures.scenario(&base, 5, DAY, 2 * DAY);
+    assert_eq!((again.from.engine.c_kv_us / engine.c_kv_us).log10(), drawn[5]);
+    base.to.engine.calibration.as_mut().unwrap().date = "2026-01-02".to_owned();
+    let other = futures.scenario(&base, 5, 0, DAY);
+    assert!((other.to.engine.c_kv_us - other.from.engine.c_kv_us).abs() > 1e-9, "two measurements");
 }

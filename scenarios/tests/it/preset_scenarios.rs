@@ -113,7 +113,9 @@ fn a_config_json_lies_beside_the_scenario() {
 
 /// A profile as `slackwater calibrate --out` writes it: every table it may have.
 fn measured() -> EngineProfile {
+    use slackwater_scenarios::alternatives::Alternative;
     use slackwater_scenarios::calibration::{Calibration, HoldOut};
+    let built_in = EngineProfile::built_in("h100-qwen3-14b").unwrap();
     EngineProfile {
         source: "measured on qwen3-14b on 2026-11-23: 900 requests".into(),
         c0_ms: 9.75,
@@ -130,8 +132,9 @@ fn measured() -> EngineProfile {
             intervals: [("c0_ms".to_owned(), [9.5, 10.0])].into(),
             not_identified: vec!["c_kv_us".into()],
             watched: false,
+            alternatives: vec![Alternative { c_kv_us: 0.5, ..Alternative::of("c_kv_us", &built_in) }],
         }),
-        ..EngineProfile::built_in("h100-qwen3-14b").unwrap()
+        ..built_in
     }
 }
 
@@ -203,6 +206,11 @@ fn mistakes_in_a_profile_file_name_both_files() {
         ),
         (file, good.replace("c0_ms = 9.75\n", ""), ["missing key `c0_ms`", "help"]),
         (file, good.replace("9.75", "-9.75"), ["engine.toml: `profile.c0_ms`: -9.75", "give a number"]),
+        (
+            file,
+            good.replace("held = \"c_kv_us\"", "held = \"c_kv\""),
+            ["profile.calibration.alternatives`: `held` is \"c_kv\": expected one of c0_ms", "leave it as"],
+        ),
         (file, "source = ".into(), ["engine.toml, line 1", "help"]),
         (file, "[engines.x]\nc0_ms = 3\n".into(), ["unknown key `engines`", "help"]),
         ("{ file = 3 }", good.clone(), ["expected a text in quotes", "help"]),
