@@ -80,24 +80,59 @@ impl Calibration {
         Some(held_out.tpot_mean.abs().max(held_out.e2e_mean.abs()).max(LEAST_SD))
     }
 
-    /// When it was measured and how far off it was: `measured on 2026-11-23, and predicted ...`.
+    /// When it was measured, how far off it was and what it leaves open: `measured on 2026-11-23, and off by ...`.
     #[must_use]
     pub fn in_words(&self) -> String {
-        let Some(held_out) = self.hold_out else {
-            return format!(
-                "measured on {}; nothing was held out of its fit, so how far off it is is not known",
-                self.date
-            );
+        let off = self.hold_out.map_or_else(
+            || "; nothing was held out of its fit, so how far off it is is not known".to_owned(),
+            |held_out| {
+                format!(
+                    ", and off by {:+.1} % in TTFT, {:+.1} % in TPOT and {:+.1} % in E2E, the means of {} requests that were held \
+                     out of its fit",
+                    100.0 * held_out.ttft_mean,
+                    100.0 * held_out.tpot_mean,
+                    100.0 * held_out.e2e_mean,
+                    held_out.requests
+                )
+            },
+        );
+        format!("measured on {}{off}{}", self.date, self.open_in_words())
+    }
+
+    /// The coefficients that are not identified, with their intervals.
+    fn open_in_words(&self) -> String {
+        let open = |name: &String| match self.intervals.get(name) {
+            Some([low, high]) => format!("{name} ({} to {})", two_digits(*low), two_digits(*high)),
+            None => name.clone(),
         };
-        format!(
-            "measured on {}, and off by {:+.1} % in TTFT, {:+.1} % in TPOT and {:+.1} % in E2E, the means of {} requests that were \
-             held out of its fit",
-            self.date,
-            100.0 * held_out.ttft_mean,
-            100.0 * held_out.tpot_mean,
-            100.0 * held_out.e2e_mean,
-            held_out.requests
-        )
+        let open: Vec<String> = self.not_identified.iter().map(open).collect();
+        if open.is_empty() { String::new() } else { format!("; its data leave open {}", open.join(", ")) }
+    }
+}
+
+/// So many digits as an interval's ends are worth.
+fn two_digits(value: f64) -> String {
+    let decimals = (value > 0.0 && value < 10.0).then(|| 1.0 - value.log10().floor());
+    // A coefficient has a dozen decimals at the most.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let decimals = decimals.map_or(0, |decimals| decimals.clamp(0.0, 12.0) as usize);
+    format!("{value:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_data_leave_open_is_said_with_its_interval() {
+        let mut calibration = Calibration { date: "2026-01-01".into(), ..Calibration::default() };
+        assert!(calibration.in_words().ends_with("is not known"), "{}", calibration.in_words());
+        calibration.not_identified = vec!["c_kv_us".into(), "c_seq_us".into(), "front_end_ms".into()];
+        calibration.intervals = [("c_kv_us", [0.0, 0.054]), ("c_seq_us", [3.14, 251.0])]
+            .map(|(name, ends)| (name.to_owned(), ends))
+            .into();
+        let words = "; its data leave open c_kv_us (0 to 0.054), c_seq_us (3.1 to 251), front_end_ms";
+        assert!(calibration.in_words().ends_with(words), "{}", calibration.in_words());
     }
 }
 

@@ -91,6 +91,49 @@ fn a_simulation_says_how_far_its_profile_can_be_trusted() {
     }
 }
 
+/// Sixty requests, half a second apart, of a server that is never busy.
+fn write_experiment(folder: &Path) {
+    let folder = folder.join("quiet");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let about = r#"{"gpu": "L4", "model": "ours", "engine": "vllm", "engine_version": "0.19.0", "kv_cache_tokens": 80000}"#;
+    std::fs::write(folder.join("experiment.json"), about).expect("written");
+    let mut rows = "arrival_s,input_tokens,output_tokens,ttft_s,e2e_s\n".to_owned();
+    for number in 0..60_u32 {
+        let (input, output) = (200 + 37 * (number % 11), 8 + number % 5);
+        let ttft_s = 0.015 + 80e-6 * f64::from(input);
+        let e2e_s = ttft_s + 0.02 * f64::from(output - 1);
+        let row = format!("{:.1},{input},{output},{ttft_s:.5},{e2e_s:.5}\n", 0.5 * f64::from(number));
+        rows.push_str(&row);
+    }
+    std::fs::write(folder.join("requests.csv"), rows).expect("written");
+}
+
+/// Catches: a fitted profile that is written without what is known of it, and so counts as exact in every answer.
+#[test]
+fn what_validate_writes_is_a_measured_profile() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_experiment(&folder.path().join("experiments"));
+    let (experiments, out) = (folder.path().join("experiments"), folder.path().join("engine.toml"));
+    let text = |path: &Path| path.to_str().expect("text").to_owned();
+    let output =
+        slackwater(&["validate", &text(&experiments), "--fit-until", "20", "--write", &text(&out), "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let written = std::fs::read_to_string(&out).expect("a profile");
+    let profile: EngineProfile = toml::from_str(&written).expect("a profile");
+    let known = profile.calibration.expect("it was measured");
+    assert_eq!((known.engine.as_deref(), known.gpu.as_deref()), (Some("0.19.0"), Some("L4")), "{written}");
+    assert_eq!((known.requests, known.prompt_tokens_up_to), (40, 570), "{written}");
+    let held_out = known.hold_out.expect("a third was not fitted");
+    assert!(held_out.requests == 20 && held_out.e2e_mean.abs() < 0.05, "{written}");
+    assert!(known.not_identified.contains(&"c_kv_us".to_owned()) && known.intervals.len() == 7, "{written}");
+    assert!(known.alternatives.iter().any(|of| of.held == "c_kv_us"), "{written}");
+    let scenario = write_scenario(folder.path());
+    let output = slackwater(&["simulate", &scenario]);
+    let said = words(&stdout(&output));
+    assert!(said.contains("held out of its fit") && said.contains("; its data leave open"), "{said}");
+    assert!(said.contains("c_kv_us (0 to "), "{said}");
+}
+
 /// From a server to a scenario by what `calibrate` says at its end. The budget is the least there is: nothing is said of how good
 /// the fit is.
 #[test]
