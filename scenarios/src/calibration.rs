@@ -128,10 +128,10 @@ mod tests {
         let mut calibration = Calibration { date: "2026-01-01".into(), ..Calibration::default() };
         assert!(calibration.in_words().ends_with("is not known"), "{}", calibration.in_words());
         calibration.not_identified = vec!["c_kv_us".into(), "c_seq_us".into(), "front_end_ms".into()];
-        calibration.intervals = [("c_kv_us", [0.0, 0.054]), ("c_seq_us", [3.14, 251.0])]
+        calibration.intervals = [("c_kv_us", [0.0, 0.054]), ("c_seq_us", [3.24, 251.0])]
             .map(|(name, ends)| (name.to_owned(), ends))
             .into();
-        let words = "; its data leave open c_kv_us (0 to 0.054), c_seq_us (3.1 to 251), front_end_ms";
+        let words = "; its data leave open c_kv_us (0 to 0.054), c_seq_us (3.2 to 251), front_end_ms";
         assert!(calibration.in_words().ends_with(words), "{}", calibration.in_words());
     }
 }
