@@ -50,7 +50,7 @@ pub fn cost(figures: &StartFigures, cost: &Cost) -> f64 {
 ///
 /// Of many starts the one that looks best in its own few futures is most of all the luckiest. So a start is scored by the larger of
 /// two figures that depend less on luck: what it and its neighbours within half an hour cost, and what rollouts cost at its loads
-/// ([`LoadCurve`]).
+/// (`load_curve.rs`).
 #[must_use]
 pub fn candidates(
     screening: &Screening,
