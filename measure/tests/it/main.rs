@@ -28,22 +28,22 @@ front_end = { inbound_ms = 3.0, outbound_ms = 3.0, jitter = 0.2 }
 /// The whole way, on any machine: one that is busy with something else answers late, and is measured so.
 #[test]
 fn a_stand_in_is_measured_over_http() {
-    measured(1.5);
+    measured(1.5, Duration::from_secs(40));
 }
 
 /// On a quiet machine: what is called identified is within 5 %.
 #[test]
 #[ignore = "needs a machine with nothing else to do"]
 fn a_stand_in_gives_back_what_it_was_made_with() {
-    let identified = measured(1.05);
-    assert!(identified >= 2, "{identified} coefficients are identified");
+    let identified = measured(1.05, Duration::from_secs(120));
+    assert!(identified >= 1, "{identified} coefficients are identified");
 }
 
 /// Loads of two tests at once would be measured as one.
 static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 /// How many coefficients are called identified; those are within this factor of the truth.
-fn measured(within: f64) -> usize {
+fn measured(within: f64, lasts: Duration) -> usize {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("engine.toml");
@@ -54,7 +54,7 @@ fn measured(within: f64) -> usize {
         let stand_in = StandIn::start(Options::new("chat", profile)).await.unwrap();
         let server = Server::ask(&format!("http://{}", stand_in.address())).await.unwrap();
         let budget = Budget {
-            lasts: Duration::from_secs(40),
+            lasts,
             max_rate: None,
             most_at_once: 96,
             longest: 6000.min(server.max_model_len.unwrap()),
